@@ -1,0 +1,168 @@
+"""Versions: what is installed, what belongs together, which track this interpreter can run.
+
+Imports no torch, so it answers where torch is missing or broken. `TRACKS` is the one source of
+truth for versions: a test compares it with pyproject.toml and both conda environments.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import platformdirs
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from xpuqlib.errors import TrackError
+
+__all__ = [
+    "PACKAGES",
+    "TRACKS",
+    "Track",
+    "cache_dir",
+    "current_track",
+    "installed_version",
+    "ipex_mismatch",
+    "pt2e_home",
+    "requirement_problems",
+    "triton_packages",
+    "versions",
+]
+
+IPEX = "intel-extension-for-pytorch"
+PACKAGES = ("torch", "torchvision", "torchao", IPEX)
+TRITON_PACKAGES = ("triton", "pytorch-triton", "pytorch-triton-xpu", "triton-xpu")
+
+
+@dataclass(frozen=True)
+class Track:
+    """One set of packages that belong together.
+
+    Attributes
+    ----------
+    name : str
+        ``current`` or ``ipex``.
+    requires : dict of str to str
+        Package to version specifier, as in the extra of the same name in pyproject.toml.
+    xpu_pins : dict of str to str
+        Package to the exact version for Intel GPUs, as in the conda environment.
+    conda_file : str
+        The conda environment of this track.
+    """
+
+    name: str
+    requires: dict[str, str]
+    xpu_pins: dict[str, str]
+    conda_file: str
+
+
+TRACKS = {
+    "current": Track(
+        name="current",
+        requires={"torch": ">=2.11", "torchvision": ">=0.26", "torchao": ">=0.18"},
+        # No Triton pin: torch's own requirement pulls the triton-xpu that it was built with.
+        xpu_pins={"torch": "2.15.0+xpu", "torchvision": "0.29.2+xpu", "torchao": "0.18.0"},
+        conda_file="environment-current.yml",
+    ),
+    "ipex": Track(
+        name="ipex",
+        requires={"torch": "==2.8.*", "torchvision": "==0.23.*", IPEX: "==2.8.*"},
+        xpu_pins={
+            "torch": "2.8.0+xpu",
+            "torchvision": "0.23.0+xpu",
+            "pytorch-triton-xpu": "3.4.0",
+            IPEX: "2.8.10+xpu",
+        },
+        conda_file="environment.yml",
+    ),
+}
+
+
+def installed_version(package: str) -> str | None:
+    """Version of an installed distribution, or None; nothing is imported."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of the packages that decide what a lesson can show."""
+    return {package: installed_version(package) for package in PACKAGES} | triton_packages()
+
+
+def triton_packages() -> dict[str, str]:
+    """Every installed distribution that provides the module ``triton``: one at most is right."""
+    found = {package: installed_version(package) for package in TRITON_PACKAGES}
+    return {package: version for package, version in found.items() if version}
+
+
+def current_track() -> Track:
+    """Find the track that the installed torch belongs to.
+
+    Raises
+    ------
+    TrackError
+        If torch is missing or belongs to no track (2.9 and 2.10 have PT2E in a broken
+        in-between state).
+    """
+    torch = installed_version("torch")
+    if torch is None:
+        raise TrackError("torch is not installed here.", 'pip install -e ".[current]"')
+    for track in TRACKS.values():
+        if Requirement(f"torch{track.requires['torch']}").specifier.contains(
+            Version(torch).base_version, prereleases=True
+        ):
+            return track
+    supported = " or ".join(f"torch{track.requires['torch']}" for track in TRACKS.values())
+    raise TrackError(f"torch {torch} belongs to no track.", f"Install {supported} (README.md).")
+
+
+def pt2e_home() -> str:
+    """Name of the package in which PT2E quantization lives: ``torchao`` or ``torch.ao``."""
+    return "torch.ao" if current_track().name == "ipex" else "torchao"
+
+
+def requirement_problems() -> list[str]:
+    """List what the packages require of each other, and their track of them, that does not hold."""
+    problems = []
+    try:
+        track = current_track()
+    except TrackError as error:
+        return [error.cause]
+    needed = [Requirement(f"{package}{spec}") for package, spec in track.requires.items()]
+    for package in PACKAGES:
+        for text in (metadata.requires(package) or []) if installed_version(package) else []:
+            requirement = Requirement(text)
+            if requirement.name in PACKAGES and requirement.marker is None:
+                needed.append(requirement)
+    for requirement in needed:
+        have = installed_version(requirement.name)
+        if have is None and requirement.name != IPEX:  # without IPEX the ipex track still runs
+            problems.append(f"{requirement} is needed, but {requirement.name} is missing")
+        elif have and not requirement.specifier.contains(have, prereleases=True):
+            problems.append(f"{requirement} is needed, but {have} is installed")
+    return sorted(set(problems))
+
+
+def ipex_mismatch() -> str | None:
+    """Why IPEX must not be imported here, or None.
+
+    Importing IPEX beside another minor version of torch ends the process in some builds
+    (``os._exit``), which no ``except`` sees: so the versions are compared without an import.
+    """
+    ipex, torch = installed_version(IPEX), installed_version("torch")
+    if ipex is None:
+        return None
+    if torch is None:
+        return f"IPEX {ipex} is installed without torch"
+    if Version(ipex).release[:2] != Version(torch).release[:2]:
+        return f"IPEX {ipex} needs torch {'.'.join(ipex.split('.')[:2])}.*, not {torch}"
+    return None
+
+
+def cache_dir() -> Path:
+    """Folder for trained weights; ``XPUQLIB_CACHE`` overrides the user's cache folder."""
+    return Path(os.environ.get("XPUQLIB_CACHE") or platformdirs.user_cache_dir("xpuqlib"))

@@ -1,0 +1,80 @@
+"""One exception hierarchy. Each message names the cause, and the command or line that mends it."""
+
+__all__ = [
+    "CalibrationError",
+    "CaptureError",
+    "DataError",
+    "DeviceError",
+    "EvidenceError",
+    "LoweringError",
+    "ModelError",
+    "ParameterError",
+    "RunError",
+    "TrackError",
+    "XpuqError",
+    "XpuqWarning",
+]
+
+
+class XpuqError(Exception):
+    """Base of every error that xpuqlib raises on purpose.
+
+    Parameters
+    ----------
+    cause : str
+        What is wrong, in one sentence.
+    mend : str
+        What the person can type or change to mend it.
+    """
+
+    def __init__(self, cause: str, mend: str) -> None:
+        super().__init__(f"{cause}\n  Mend: {mend}")
+        self.cause = cause
+        self.mend = mend
+
+    def __reduce__(self):
+        return type(self), (self.cause, self.mend)  # an error survives the way between processes
+
+
+class TrackError(XpuqError):
+    """The installed packages do not belong together, or a lesson needs others."""
+
+
+class DeviceError(XpuqError):
+    """A device was asked for that is not there."""
+
+
+class DataError(XpuqError):
+    """Images cannot be found, read or shaped as asked."""
+
+
+class ModelError(XpuqError):
+    """A model or its weights cannot be had."""
+
+
+class CaptureError(XpuqError):
+    """``torch.export`` cannot or must not capture this model."""
+
+
+class CalibrationError(XpuqError):
+    """The observers would see nothing, or something that is not calibration data."""
+
+
+class LoweringError(XpuqError):
+    """Inductor cannot lower this model, or a lowered model was called in another shape."""
+
+
+class EvidenceError(XpuqError):
+    """int8 did not happen where it was claimed."""
+
+
+class ParameterError(XpuqError):
+    """A notebook parameter has an unknown name, a wrong type or a value outside its choices."""
+
+
+class RunError(XpuqError):
+    """A notebook cannot be found, read or executed at all."""
+
+
+class XpuqWarning(UserWarning):
+    """Something still works, but not as a person would assume."""

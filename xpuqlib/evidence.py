@@ -1,0 +1,275 @@
+"""Proof that int8 runs: what was quantized, what was matched, what was generated, how close."""
+
+from __future__ import annotations
+
+import html
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from xpuqlib.errors import EvidenceError
+from xpuqlib.graph import Layer, quantizable_layers
+from xpuqlib.lowering import Int8Call, Lowered
+from xpuqlib.measure import flat_output, sqnr
+
+__all__ = ["Evidence", "LayerEvidence", "collect_evidence"]
+
+MIN_SQNR_TO_REFERENCE = 10.0  # dB; correct kernels differ from Q/DQ by rounding only (over 20)
+MIN_SQNR_TO_FP32 = 3.0  # dB; under it the error is nearly as strong as the signal
+
+
+@dataclass(frozen=True)
+class LayerEvidence:
+    """One conv or linear: how far it came on its way to an int8 kernel.
+
+    `quantized`: int8 input and weight in the converted graph. `matched`: replaced by Inductor's
+    int8 passes. `generated`: a call of oneDNN's int8 kernel in the generated code.
+    """
+
+    name: str
+    kind: str
+    quantized: bool
+    matched: bool
+    generated: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What happened to each layer, and how close the result is.
+
+    Attributes
+    ----------
+    layers : tuple of LayerEvidence
+        In graph order.
+    device, mode : str
+        ``executed`` on xpu, ``rehearsed`` on cpu, or ``reference``: no int8 kernel ran.
+    sqnr_to_reference, sqnr_to_fp32 : float
+        Lowered model against the converted (Q/DQ) one, and against the fp32 model, in dB.
+    varied_output : bool
+        Whether the fp32 model answers different inputs differently at all.
+    freezing, passes_loaded : bool
+        As in `xpuqlib.lowering.Compilation`.
+    matcher_counts : dict of str to int
+        Inductor's own counters of matched convs and linears.
+    notes : tuple of str
+        What lowering did differently than on an XPU.
+    """
+
+    layers: tuple[LayerEvidence, ...]
+    device: str
+    mode: str
+    sqnr_to_reference: float
+    sqnr_to_fp32: float
+    varied_output: bool
+    freezing: bool
+    passes_loaded: bool
+    matcher_counts: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+    def count(self, kind: str, stage: str | None = None) -> int:
+        """Layers of a kind (``conv``, ``linear``), all or those that reached a stage."""
+        layers = [layer for layer in self.layers if layer.kind == kind]
+        return len(layers) if stage is None else sum(getattr(layer, stage) for layer in layers)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Layers of each kind: in the model, quantized, matched, generated."""
+        return {
+            kind: {"in the model": self.count(kind)}
+            | {stage: self.count(kind, stage) for stage in ("quantized", "matched", "generated")}
+            for kind in ("conv", "linear")
+        }
+
+    def left_in_floating_point(self) -> dict[str, str]:
+        """Layers that have no int8 kernel, with the reason where it is known."""
+        return {layer.name: layer.reason for layer in self.layers if not layer.generated}
+
+    def require_quantized(self) -> None:
+        """Raise unless the converted graph is quantized and its result means something.
+
+        Raises
+        ------
+        EvidenceError
+            With the cause and the mend.
+        """
+        if not any(layer.quantized for layer in self.layers):
+            raise EvidenceError(
+                f"Nothing was quantized: 0 of {len(self.layers)} convs and linears have int8 "
+                "inputs and weights.",
+                "Capture with xpuqlib.pt2e.capture: strict export, under no_grad, without "
+                "@torch.no_grad() on forward; call set_global(...) on the quantizer.",
+            )
+        if not self.varied_output or not math.isfinite(self.sqnr_to_fp32):
+            raise EvidenceError(
+                "The fp32 model gives all-equal, zero or non-finite outputs "
+                f"(SQNR {self.sqnr_to_fp32:.1f} dB): closeness to them proves nothing.",
+                "Use trained weights, or estimate BatchNorm statistics (weights='random' does).",
+            )
+        if self.sqnr_to_fp32 < MIN_SQNR_TO_FP32:
+            raise EvidenceError(
+                f"SQNR against fp32 is {self.sqnr_to_fp32:.1f} dB: mostly noise.",
+                "Calibrate on more images, with the preprocessing of the evaluation.",
+            )
+
+    def require_int8(self) -> None:
+        """Raise unless every quantized layer runs in an int8 kernel, with the right numbers.
+
+        Raises
+        ------
+        EvidenceError
+            With the cause and the mend.
+        """
+        self.require_quantized()
+        missing = [layer.name for layer in self.layers if layer.quantized and not layer.generated]
+        if missing:
+            cause = f"{len(missing)} quantized layers have no int8 kernel ({', '.join(missing[:3])}"
+            cause += ", …)" if len(missing) > 3 else ")"
+            why, mend = self._why_not_lowered()
+            raise EvidenceError(f"{cause}: {why}", mend)
+        if not self.sqnr_to_reference >= MIN_SQNR_TO_REFERENCE:
+            raise EvidenceError(
+                f"The lowered model is {self.sqnr_to_reference:.1f} dB from the Q/DQ reference: "
+                "lowering changed the numbers. " + "; ".join(self.notes),
+                "Compare on another CPU or with ONEDNN_MAX_CPU_ISA unset, and report it.",
+            )
+
+    def _why_not_lowered(self) -> tuple[str, str]:
+        if self.device == "cuda":
+            return (
+                "CUDA has no oneDNN kernels, this is a floating-point reference.",
+                "Run with --device cpu to rehearse int8, or on an Intel GPU.",
+            )
+        if not self.freezing:
+            return (
+                "freezing was off while Inductor compiled.",
+                "Use xpuqlib.lowering.lower, set torch._inductor.config.freezing = True before "
+                "the first call, or set TORCHINDUCTOR_FREEZING=1 before Python starts.",
+            )
+        if not self.passes_loaded:
+            return (
+                "Inductor's int8 passes were not loaded; torch 2.14 moved them to torchao.",
+                "import xpuqlib.pt2e (or torchao's xpu_inductor_quantizer) before compiling.",
+            )
+        return (
+            "Inductor's patterns did not match them.",
+            "Look at evidence.left_in_floating_point() and at the graph around these layers.",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a run record; infinite and undefined decibels become None."""
+        values = asdict(self) | {"counts": self.counts()}
+        for key in ("sqnr_to_reference", "sqnr_to_fp32"):
+            values[key] = values[key] if math.isfinite(values[key]) else None
+        return values
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{kind}</td>" + "".join(f"<td>{n}</td>" for n in stages.values()) + "</tr>"
+            for kind, stages in self.counts().items()
+        )
+        left = "".join(
+            f"<li>{html.escape(name)}: {html.escape(reason or 'reason unknown')}</li>"
+            for name, reason in self.left_in_floating_point().items()
+        )
+        return (
+            f"<p><b>{self.mode} on {self.device}</b>; SQNR {self.sqnr_to_reference:.1f} dB against "
+            f"the Q/DQ reference, {self.sqnr_to_fp32:.1f} dB against fp32. {'; '.join(self.notes)}"
+            "</p><table><tr><th></th><th>in the model</th><th>quantized</th><th>matched</th>"
+            f"<th>generated</th></tr>{rows}</table>"
+            + (
+                f"<details><summary>left in floating point</summary><ul>{left}</ul></details>"
+                if left
+                else "<p>Nothing was left in floating point.</p>"
+            )
+        )
+
+
+def collect_evidence(
+    model: nn.Module,
+    converted: fx.GraphModule,
+    lowered: Lowered,
+    example_inputs: tuple[torch.Tensor, ...],
+) -> Evidence:
+    """Follow every conv and linear from the converted graph to the generated code, by name.
+
+    A layer is recognized by its per-channel weight scale, which is a constant of the matched
+    node and of the generated call.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The fp32 model.
+    converted : torch.fx.GraphModule
+        From ``convert_pt2e``.
+    lowered : Lowered
+        From `xpuqlib.lowering.lower`.
+    example_inputs : tuple of torch.Tensor
+        Inputs to compare the outputs on, of the lowered shape.
+
+    Returns
+    -------
+    Evidence
+    """
+    with torch.no_grad():
+        fp32 = flat_output(model(*example_inputs))
+        reference = flat_output(converted(*example_inputs))
+        result = flat_output(lowered(*example_inputs))
+    compilation = lowered.compilation
+    found = quantizable_layers(converted)
+    matched = _claim(found, compilation.matched)
+    generated = _claim(found, compilation.generated)
+    layers = []
+    for layer, was_matched, was_generated in zip(found, matched, generated, strict=True):
+        quantized = layer.scale is not None
+        reason = layer.reason
+        if quantized and not was_generated:
+            reason = "quantized, but no int8 kernel was generated"
+        layers.append(
+            LayerEvidence(layer.name, layer.kind, quantized, was_matched, was_generated, reason)
+        )
+    return Evidence(
+        layers=tuple(layers),
+        device=lowered.device.type,
+        mode=lowered.mode,
+        sqnr_to_reference=sqnr(reference, result),
+        sqnr_to_fp32=sqnr(fp32, result),
+        varied_output=_varied(fp32),
+        freezing=compilation.freezing,
+        passes_loaded=compilation.passes_loaded,
+        matcher_counts={
+            kind: compilation.counters.get(f"q{kind}_weight_prepack_matcher_count", 0)
+            for kind in ("conv", "linear")
+        },
+        notes=lowered.notes,
+    )
+
+
+def _claim(layers: list[Layer], calls: tuple[Int8Call, ...]) -> list[bool]:
+    """For each layer, whether one of the calls uses its scale; no call is counted twice."""
+    free = list(calls)
+    claimed = []
+    for layer in layers:
+        call = next((c for c in free if layer.scale is not None and _uses(c, layer)), None)
+        if call:
+            free.remove(call)
+        claimed.append(call is not None)
+    return claimed
+
+
+def _uses(call: Int8Call, layer: Layer) -> bool:
+    return call.operator.startswith(f"q{layer.kind}") and any(
+        not constant.is_mkldnn
+        and constant.dtype == layer.scale.dtype
+        and torch.equal(constant.flatten().to(layer.scale.device), layer.scale.flatten())
+        for constant in call.constants
+    )
+
+
+def _varied(output: torch.Tensor) -> bool:
+    if not torch.isfinite(output).all() or not output.abs().max() > 0:
+        return False
+    rows = output if output.shape[0] > 1 else output.T  # one image: compare its classes instead
+    return bool((rows - rows[:1]).abs().max() > 1e-5 * output.abs().max())

@@ -1,0 +1,74 @@
+"""Read a captured or converted graph: its convs and linears, and how often each operator occurs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+__all__ = ["Layer", "count_operators", "quantizable_layers"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A conv or linear of a graph.
+
+    Attributes
+    ----------
+    name, kind : str
+        Module path in the model, ``conv`` or ``linear``.
+    scale : torch.Tensor or None
+        Scale of its int8 weight, ``[out_channels]``; None if input or weight are not quantized.
+    reason : str
+        Why it is not quantized, where that is known.
+    """
+
+    name: str
+    kind: str
+    scale: torch.Tensor | None
+    reason: str
+
+
+def count_operators(graph_module: fx.GraphModule) -> dict[str, int]:
+    """How often each operator is called, most frequent first, then by name."""
+    counts = Counter(
+        str(node.target) for node in graph_module.graph.nodes if node.op == "call_function"
+    )
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def quantizable_layers(graph_module: fx.GraphModule) -> list[Layer]:
+    """Convs and linears in graph order, those of nested graphs included."""
+    layers = []
+    for path, graph in graph_module.named_modules():
+        if not isinstance(graph, fx.GraphModule) or path.endswith("_guards_fn"):
+            continue
+        for node in graph.graph.nodes:
+            operator = str(node.target)
+            if node.op != "call_function" or not operator.startswith("aten."):
+                continue
+            kind = operator.removeprefix("aten.").split(".")[0]
+            if not kind.startswith("conv") and kind != "linear":
+                continue
+            stack = list((node.meta.get("nn_module_stack") or {}).values())
+            name = stack[-1][0] if stack and stack[-1][0] else node.name
+            scale, reason = _weight_scale(graph, node), ""
+            if scale is None and ("transpose" in kind or kind == "conv3d"):
+                reason = f"XPUInductorQuantizer does not quantize {kind}"
+            elif scale is None and path:
+                reason = f"inside {path}, a nested graph that the quantizer does not enter"
+            elif scale is None:
+                reason = "the quantizer did not annotate it"
+            layers.append(Layer(name, "linear" if kind == "linear" else "conv", scale, reason))
+    return layers
+
+
+def _weight_scale(graph: fx.GraphModule, node: fx.Node) -> torch.Tensor | None:
+    x, weight = (str(getattr(argument, "target", "")) for argument in node.args[:2])
+    if not x.startswith("quantized_decomposed.dequantize_per_tensor"):
+        return None
+    if not weight.startswith("quantized_decomposed.dequantize_per_channel"):
+        return None
+    return getattr(graph, node.args[1].args[1].target)  # convert_pt2e puts constants at the top

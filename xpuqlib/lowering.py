@@ -1,0 +1,224 @@
+"""Lower a converted model through Inductor, and keep what the compiler did as proof."""
+
+from __future__ import annotations
+
+import copy
+import re
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from unittest import mock
+
+import torch
+import torch._dynamo.utils
+import torch._inductor.config
+from torch import fx, nn
+from torch._inductor.graph import GraphLowering
+from torch._inductor.utils import run_and_get_graph_lowering
+
+from xpuqlib.device import MODES, cpu_has_vnni, synchronize
+from xpuqlib.environment import pt2e_home
+from xpuqlib.errors import LoweringError, XpuqWarning
+from xpuqlib.noise import filter_known_noise
+from xpuqlib.passes import signed_to_unsigned
+
+__all__ = ["Compilation", "Int8Call", "Lowered", "lower", "observe_compilation"]
+
+_INT8_CALL = re.compile(r"torch\.ops\.onednn\.(q(?:conv|linear)\w*)\S*\((.*)\)")
+_PASSES_MODULE = "torchao.quantization.pt2e.quantizer.x86_inductor_quantizer"
+
+
+@dataclass(frozen=True)
+class Int8Call:
+    """One int8 operator: its name, and the constants it is called with (weight scale, bias)."""
+
+    operator: str
+    constants: tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """What Inductor did while it compiled.
+
+    Attributes
+    ----------
+    code : str
+        The generated code.
+    matched : tuple of Int8Call
+        Convs and linears that Inductor's int8 passes replaced in the graph.
+    generated : tuple of Int8Call
+        Calls of oneDNN's int8 kernels in the generated code.
+    counters : dict of str to int
+        Inductor's counters, of this compilation only.
+    freezing, passes_loaded : bool
+        Whether freezing was on, and Inductor's int8 passes registered; int8 needs both.
+    seconds : float
+        Compilation and the first run.
+    """
+
+    code: str
+    matched: tuple[Int8Call, ...]
+    generated: tuple[Int8Call, ...]
+    counters: dict[str, int]
+    freezing: bool
+    passes_loaded: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A compiled model for one input shape. Calling it never compiles anything again.
+
+    Attributes
+    ----------
+    compilation : Compilation
+    device : torch.device
+    mode : str
+        ``executed`` (int8 kernels on xpu), ``rehearsed`` (int8 kernels on cpu) or ``reference``
+        (no int8 kernel ran).
+    notes : tuple of str
+        What was done differently here than on an XPU.
+    """
+
+    compiled: Callable[..., torch.Tensor]
+    compilation: Compilation
+    shapes: tuple[torch.Size, ...]
+    device: torch.device
+    mode: str
+    notes: tuple[str, ...]
+
+    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Run without gradients; raises LoweringError for another shape than was lowered."""
+        shapes = tuple(x.shape for x in inputs)
+        if shapes != self.shapes:
+            raise LoweringError(
+                f"Lowered for shapes {[list(s) for s in self.shapes]}, "
+                f"called with {[list(s) for s in shapes]}.",
+                "Capture, convert and lower again for this shape, or pad the last batch.",
+            )
+        # Another compilation, now without freezing, would run in floating point and say nothing.
+        with torch.no_grad(), torch.compiler.set_stance("fail_on_recompile"):
+            return self.compiled(*inputs)
+
+
+def lower(
+    converted: nn.Module, example_inputs: tuple[torch.Tensor, ...], *, freezing: bool = True
+) -> Lowered:
+    """Compile a model with ``torch.compile`` and freezing, as the device needs it.
+
+    ======  =========================================================================
+    xpu     freezing; oneDNN int8 kernels on the GPU
+    cpu     the exact signed→unsigned rewrite of a copy, then the same kernels on the CPU
+    cuda    no freezing: oneDNN has no CUDA kernels, so this is a floating-point reference
+    ======  =========================================================================
+
+    Parameters
+    ----------
+    converted : torch.nn.Module
+        From ``convert_pt2e``, or a floating-point model as the baseline. Not changed.
+    example_inputs : tuple of torch.Tensor
+        Inputs of the one shape that the result accepts; their device decides the lowering.
+    freezing : bool
+        Inductor replaces parameters by constants; without it no int8 kernel is generated.
+
+    Raises
+    ------
+    LoweringError
+        If the graph cannot be rewritten exactly, or does not compile.
+    """
+    filter_known_noise()
+    if pt2e_home() == "torchao":
+        import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer  # noqa: F401
+    device = example_inputs[0].device
+    notes = []
+    quantized = isinstance(converted, fx.GraphModule) and "quantized_decomposed" in converted.code
+    if device.type == "cuda":
+        freezing = False
+        notes.append("cuda: no oneDNN kernels, compiled without freezing as a reference")
+    if device.type == "cpu" and quantized:
+        converted = copy.deepcopy(converted)
+        rewritten = signed_to_unsigned(converted)
+        notes.append(f"cpu: {rewritten} int8 activation nodes rewritten as uint8, exactly")
+        if not cpu_has_vnni():
+            notes.append("cpu without VNNI: u8×s8 products are left to saturate at 16 bits")
+            warnings.warn(
+                "This CPU has no VNNI, or ONEDNN_MAX_CPU_ISA hides it: pairs of u8×s8 products "
+                "can saturate at 16 bits. Nothing is done about it, so that scales stay those of "
+                "an XPU; compare the SQNR against the Q/DQ reference.",
+                XpuqWarning,
+                stacklevel=2,
+            )
+    with torch._inductor.config.patch(freezing=freezing):
+        compiled = torch.compile(converted, dynamic=False)
+        try:
+            compilation = observe_compilation(compiled, example_inputs)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise LoweringError(
+                f"Inductor cannot compile this model for {device}: {str(error).splitlines()[0]}",
+                "Run `xpuq doctor` (C++ compiler, Triton), then look at the cause above.",
+            ) from error
+    mode = MODES[device.type] if compilation.generated else "reference"
+    shapes = tuple(x.shape for x in example_inputs)
+    return Lowered(compiled, compilation, shapes, device, mode, tuple(notes))
+
+
+def observe_compilation(
+    compiled: Callable[..., torch.Tensor], example_inputs: tuple[torch.Tensor, ...]
+) -> Compilation:
+    """Run a ``torch.compile``d model for the first time, and keep what Inductor did.
+
+    Parameters
+    ----------
+    compiled : callable
+        From ``torch.compile``, not called before.
+    example_inputs : tuple of torch.Tensor
+
+    Raises
+    ------
+    LoweringError
+        If nothing was compiled: the model had been compiled before.
+    """
+    before = Counter(torch._dynamo.utils.counters["inductor"])
+    codes: list[str] = []
+    start = time.perf_counter()
+    # torch's own run_and_get_code resets Dynamo, which would drop every earlier compiled model.
+    with torch.no_grad(), mock.patch.object(GraphLowering, "save_output_code", codes.append):
+        _, graphs = run_and_get_graph_lowering(compiled, *example_inputs)
+        synchronize(example_inputs[0].device)
+    seconds = time.perf_counter() - start
+    if not codes and not graphs:
+        raise LoweringError(
+            "Nothing was compiled: this model was compiled before.",
+            "Pass a fresh torch.compile(model), or call torch._dynamo.reset() first.",
+        )
+    constants = {name: value for graph in graphs for name, value in graph.constants.items()}
+    return Compilation(
+        code="\n".join(codes),
+        matched=tuple(call for graph in graphs for call in _matched(graph)),
+        generated=tuple(
+            Int8Call(name, tuple(constants[a] for a in re.findall(r"\w+", args) if a in constants))
+            for name, args in _INT8_CALL.findall("\n".join(codes))
+        ),
+        counters=dict(Counter(torch._dynamo.utils.counters["inductor"]) - before),
+        freezing=torch._inductor.config.freezing,
+        passes_loaded=pt2e_home() == "torch.ao" or _PASSES_MODULE in sys.modules,
+        seconds=seconds,
+    )
+
+
+def _matched(graph: GraphLowering) -> list[Int8Call]:
+    calls = []
+    for node in graph.graph.nodes:
+        # After fusion the target is a function of Inductor, before it an onednn operator.
+        name = getattr(getattr(node.target, "func", node.target), "__name__", str(node.target))
+        if node.op == "call_function" and re.match(r"q(conv|linear)(?!_prepack)", name):
+            constants = [
+                graph.constants[source.target]
+                for source in node.all_input_nodes
+                if source.op == "get_attr" and source.target in graph.constants
+            ]
+            calls.append(Int8Call(name, tuple(constants)))
+    return calls

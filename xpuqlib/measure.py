@@ -1,0 +1,158 @@
+"""How close, how accurate, how fast, how large."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.benchmark import Measurement, Timer
+
+from xpuqlib.device import synchronize
+
+__all__ = [
+    "Latency",
+    "agreement",
+    "compare_latency",
+    "flat_output",
+    "predict",
+    "size_in_bytes",
+    "sqnr",
+    "top1",
+]
+
+ROUNDS = 4  # candidates take turns, so that a slow moment of the machine meets all of them
+
+
+def flat_output(output: Any) -> torch.Tensor:
+    """All tensors of a model's output as one float32 tensor ``[batch, values]`` on the CPU."""
+    tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)]
+    return torch.cat([t.detach().float().cpu().flatten(1) for t in tensors], dim=1)
+
+
+def sqnr(reference: torch.Tensor, other: torch.Tensor) -> float:
+    """Signal to quantization noise ratio in dB: 20·log10(‖reference‖ / ‖reference - other‖).
+
+    Higher is closer; 20 dB is an error of a tenth. Equal tensors give infinity, a zero or
+    non-finite reference gives NaN, since there is no signal to compare with.
+    """
+    reference, other = reference.double(), other.double()
+    signal = reference.norm().item()
+    noise = (reference - other).norm().item()
+    if not (math.isfinite(signal) and math.isfinite(noise) and signal > 0):
+        return math.nan
+    return math.inf if noise == 0 else 20 * math.log10(signal / noise)
+
+
+def predict(
+    model: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    batch_size: int,
+    device: torch.device | str,
+) -> torch.Tensor:
+    """Logits of all images, in batches of one fixed shape; the last one is padded, then cropped.
+
+    Parameters
+    ----------
+    model : callable
+        Takes float32 ``[batch_size, 3, height, width]`` on the device.
+    images : torch.Tensor
+        float32 ``[n, 3, height, width]``.
+
+    Returns
+    -------
+    torch.Tensor
+        float32 ``[n, classes]`` on the CPU.
+    """
+    logits = []
+    with torch.no_grad():
+        for batch in images.split(batch_size):
+            missing = batch_size - len(batch)
+            padded = torch.cat([batch, batch[-1:].expand(missing, -1, -1, -1)])
+            output = model(padded.to(device, memory_format=torch.channels_last))
+            logits.append(flat_output(output)[: len(batch)])
+    return torch.cat(logits)
+
+
+def top1(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Share of images whose highest logit is the label, 0…1."""
+    return (logits.argmax(1) == labels).double().mean().item()
+
+
+def agreement(logits: torch.Tensor, other: torch.Tensor) -> float:
+    """Share of images to which two models give the same class, 0…1; needs no labels."""
+    return (logits.argmax(1) == other.argmax(1)).double().mean().item()
+
+
+def size_in_bytes(module: nn.Module) -> int:
+    """Bytes of the parameters and buffers, each storage once; of a graph only those it reads."""
+    if isinstance(module, fx.GraphModule):  # convert_pt2e leaves the fp32 weights behind, unread
+        names = {node.target for node in module.graph.nodes if node.op == "get_attr"}
+        tensors = [attrgetter(name)(module) for name in names]
+    else:
+        tensors = [*module.parameters(), *module.buffers()]
+    return sum({t.data_ptr(): t.numel() * t.element_size() for t in tensors}.values())
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds for one call: median, interquartile range, and how many calls were timed."""
+
+    median: float
+    iqr: float
+    runs: int
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain values, for a run record."""
+        return asdict(self)
+
+
+def compare_latency(
+    candidates: dict[str, Callable[..., Any]],
+    inputs: tuple[torch.Tensor, ...],
+    seconds: float = 2.0,
+) -> dict[str, Latency]:
+    """Time candidates side by side on the same inputs, after warm-up, without gradients.
+
+    ``torch.utils.benchmark`` waits for the device; compilation belongs before this call.
+
+    Parameters
+    ----------
+    candidates : dict of str to callable
+        What to call, by the label of the result.
+    inputs : tuple of torch.Tensor
+    seconds : float
+        Time for each candidate.
+
+    Returns
+    -------
+    dict of str to Latency
+        In the order given.
+    """
+    timers = {
+        label: Timer(
+            "with torch.no_grad():\n    call(*inputs)",
+            globals={"torch": torch, "call": candidate, "inputs": inputs},
+            num_threads=torch.get_num_threads(),
+        )
+        for label, candidate in candidates.items()
+    }
+    parts: dict[str, list[Measurement]] = {label: [] for label in candidates}
+    for timer in timers.values():
+        timer.timeit(3)  # warm-up
+    synchronize(inputs[0].device)
+    for _ in range(ROUNDS):
+        for label, timer in timers.items():
+            parts[label].append(timer.blocked_autorange(min_run_time=seconds / ROUNDS))
+    merged = {label: Measurement.merge(taken)[0] for label, taken in parts.items()}
+    return {
+        label: Latency(
+            m.median, m.iqr, sum(part.number_per_run * len(part.raw_times) for part in parts[label])
+        )
+        for label, m in merged.items()
+    }

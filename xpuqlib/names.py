@@ -1,0 +1,5 @@
+"""What a person may choose from. Free of torch, so that the command line can check it at once."""
+
+DEVICES = ("auto", "xpu", "cuda", "cpu")
+MODELS = ("resnet18", "resnet50", "mobilenet_v2", "googlenet")
+WEIGHTS = ("digits", "imagenet", "random")

@@ -1,0 +1,93 @@
+"""The run record: what a lesson leaves in its executed notebook, and how to read it back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from xpuqlib.environment import current_track, versions
+from xpuqlib.errors import RunError
+
+__all__ = ["MIME_TYPE", "RunRecord", "read_record"]
+
+MIME_TYPE = "application/vnd.xpuqlib.record+json"
+
+
+class RunRecord(BaseModel):
+    """One run of one lesson. The last cell of a lesson displays it.
+
+    Attributes
+    ----------
+    lesson : str
+        The notebook's name without its ending.
+    parameters : dict
+        Values of the parameters cell.
+    device, device_name, mode : str
+        ``xpu``, ``cuda`` or ``cpu``; the hardware; ``executed``, ``rehearsed`` or ``reference``.
+    metrics : dict of str to float or None
+        Accuracy 0…1, SQNR in dB, latency in seconds, sizes in bytes.
+    evidence : dict
+        From ``Evidence.to_dict()``; empty for a lesson that lowers nothing.
+    seconds : float
+        From the lesson's set-up cell to its record.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = 1
+    lesson: str
+    parameters: dict[str, JsonValue]
+    device: str
+    device_name: str
+    mode: str
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+    evidence: dict[str, JsonValue] = Field(default_factory=dict)
+    seconds: float
+    seed: int | None = None
+    track: str = Field(default_factory=lambda: current_track().name)
+    versions: dict[str, str | None] = Field(default_factory=versions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return self.model_dump(mode="json")
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
+        rows = {
+            "lesson": self.lesson,
+            "ran": f"{self.mode} on {self.device} ({self.device_name})",
+            "parameters": ", ".join(f"{k}={v}" for k, v in self.parameters.items()),
+            **{k: "undefined" if v is None else f"{v:.4g}" for k, v in self.metrics.items()},
+            "versions": ", ".join(f"{k} {v}" for k, v in self.versions.items() if v),
+            "seconds": f"{self.seconds:.0f}",
+        }
+        table = pandas.Series(rows, name="run record").to_frame()
+        return {
+            MIME_TYPE: self.to_dict(),
+            "text/html": table.to_html(),
+            "text/plain": table.to_string(),
+        }
+
+
+def read_record(path: Path | str) -> RunRecord | None:
+    """Read the run record of an executed notebook; None where it has none.
+
+    Raises
+    ------
+    RunError
+        If the notebook or its record cannot be read.
+    """
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            for output in cell.get("outputs", []):
+                if MIME_TYPE in output.get("data", {}):
+                    return RunRecord.model_validate(output["data"][MIME_TYPE])
+    except (OSError, ValueError) as error:  # nbformat's and pydantic's errors are ValueErrors
+        raise RunError(
+            f"The run record of {path} cannot be read: {error}", "Run the notebook again."
+        ) from error
+    return None

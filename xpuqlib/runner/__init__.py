@@ -1,0 +1,1 @@
+"""Check this machine, check parameters, execute notebooks."""

@@ -1,0 +1,182 @@
+"""Execute notebooks through papermill, each in its own kernel, and keep whatever happened."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbconvert
+import papermill
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from xpuqlib.errors import RunError
+from xpuqlib.record import read_record
+from xpuqlib.runner.parameters import check_parameters
+
+__all__ = ["Job", "RunResult", "execute", "find_notebooks", "plan", "write_index"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A notebook and its checked parameters."""
+
+    notebook: Path
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How one notebook ended.
+
+    `result` is ``passed``, ``failed`` or ``interrupted``; `device` and `mode` come from the
+    notebook's own run record and are None where it did not get that far.
+    """
+
+    notebook: str
+    device: str | None
+    mode: str | None
+    seconds: float
+    result: str
+    error: str
+    executed: Path
+    page: Path
+
+
+def find_notebooks(names: list[str], folder: Path = Path("notebooks")) -> list[Path]:
+    """Notebooks by path, or by the start of their name in `folder`; all of them for no names.
+
+    Raises
+    ------
+    RunError
+        If a name matches nothing, or more than one notebook.
+    """
+    everything = sorted(folder.glob("*.ipynb"))
+    if not names and not everything:
+        raise RunError(f"There are no notebooks in {folder}/.", "Run from the project's folder.")
+    found = []
+    for name in names:
+        matches = (
+            [Path(name)]
+            if Path(name).is_file()
+            else [path for path in everything if path.name.startswith(name)]
+        )
+        if len(matches) != 1:
+            raise RunError(
+                f"{name!r} matches {len(matches)} notebooks.",
+                f"Name one of: {', '.join(path.stem for path in everything) or 'none here'}.",
+            )
+        found += matches
+    stems = [path.stem for path in found]
+    if len(set(stems)) < len(stems):
+        raise RunError("A notebook is named twice.", "Name each once: results go by its name.")
+    return found or everything
+
+
+def plan(notebooks: list[Path], parameters: dict[str, Any]) -> list[Job]:
+    """Check the parameters of every notebook, before the first kernel starts."""
+    return [Job(path, check_parameters(path, parameters)) for path in notebooks]
+
+
+def execute(job: Job, out: Path) -> RunResult:
+    """Execute one notebook in its own kernel; its failure is a result, not an exception.
+
+    Parameters
+    ----------
+    job : Job
+    out : pathlib.Path
+        Folder that gets the executed notebook and its HTML page; a file appears there under its
+        own name only when it is complete.
+
+    Raises
+    ------
+    RunError
+        If the folder cannot be written.
+    """
+    executed, partial = out / job.notebook.name, out / f".{job.notebook.stem}.partial.ipynb"
+    start, result, error = time.perf_counter(), "passed", ""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        papermill.execute_notebook(
+            str(job.notebook),
+            str(partial),
+            job.parameters,
+            kernel_name="python3",
+            cwd=os.getcwd(),
+            progress_bar=True,
+        )
+    except PapermillExecutionError as failure:
+        result, error = "failed", f"cell {failure.cell_index}: {_one_line(failure)}"
+    except DeadKernelError:
+        result, error = "failed", "the kernel died (out of memory, or a crash in a library)"
+    except KeyboardInterrupt:
+        result, error = "interrupted", "interrupted from the keyboard"
+    except OSError as failure:
+        raise RunError(f"{out} cannot be written: {failure}", "Choose another --out.") from failure
+    seconds = time.perf_counter() - start
+    page = executed.with_suffix(".html")
+    if partial.exists():
+        os.replace(partial, executed)
+        _write_page(executed, page)
+    record = read_record(executed) if executed.exists() else None
+    return RunResult(
+        job.notebook.stem,
+        record.device if record else None,
+        record.mode if record else None,
+        seconds,
+        result,
+        error,
+        executed,
+        page,
+    )
+
+
+def _one_line(failure: PapermillExecutionError) -> str:
+    message = re.sub(r"\s+", " ", re.sub(r"\x1b\[[0-9;]*m", "", str(failure.evalue))).strip()
+    return f"{failure.ename}: {message}"
+
+
+def _write_page(executed: Path, page: Path) -> None:
+    body, _ = nbconvert.HTMLExporter().from_filename(str(executed))
+    _write(page, body)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+_INDEX = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>xpuqlib: executed notebooks</title>
+<style>
+  body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; }}
+  table {{ border-collapse: collapse; width: 100%; }}
+  th, td {{ text-align: left; padding: .4rem .8rem; border-bottom: 1px solid #ccc; }}
+  .failed, .interrupted {{ color: #a33c00; font-weight: 600; }}
+</style>
+<h1>Executed notebooks</h1>
+<p>executed: int8 kernels on an Intel GPU. rehearsed: the same recipe in int8 kernels on the CPU.
+reference: no int8 kernel ran.</p>
+<table><tr><th>notebook<th>device<th>mode<th>seconds<th>result</tr>
+{rows}
+</table>
+"""
+
+
+def write_index(results: list[RunResult], out: Path) -> Path:
+    """Write ``index.html`` with one row for each result; returns its path."""
+    quote = html.escape
+    rows = "\n".join(
+        f'<tr><td><a href="{quote(r.page.name)}">{quote(r.notebook)}</a><td>{r.device or "–"}'
+        f'<td>{r.mode or "–"}<td>{r.seconds:.0f}<td class="{r.result}">{r.result}'
+        f"{': ' + quote(r.error) if r.error else ''}</tr>"
+        for r in results
+    )
+    _write(out / "index.html", _INDEX.format(rows=rows))
+    return out / "index.html"

@@ -1,0 +1,121 @@
+"""The parameters of the lessons: one schema for the notebooks, the command line and the README."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import nbformat
+import papermill
+from papermill.utils import find_first_tagged_cell_index
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from xpuqlib.errors import ParameterError, RunError
+from xpuqlib.names import DEVICES, MODELS, WEIGHTS
+
+__all__ = ["LessonParameters", "check_parameters", "notebook_parameters", "split_assignments"]
+
+
+class LessonParameters(BaseModel):
+    """Every parameter that a lesson of this kit may have; a lesson has some of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    device: Literal[DEVICES] = Field("auto", description="where to run; auto: xpu, cuda, then cpu")
+    model: Literal[MODELS] = Field("resnet18", description="torchvision model")
+    weights: Literal[WEIGHTS] = Field(
+        "digits", description="trained here on digits, torchvision's ImageNet weights, or random"
+    )
+    data: str = Field("digits", description="digits, synthetic, or a folder of images by class")
+    image_size: int = Field(32, ge=32, description="pixels of a side")
+    batch_size: int = Field(32, ge=1, description="images in a batch")
+    calibration_batches: int = Field(8, ge=1, description="batches that the observers see")
+    seed: int = Field(0, ge=0, description="seed of the choice of images and of random weights")
+
+
+_PLAIN_TYPES = {"int": int, "float": float, "bool": bool, "str": str}
+
+
+def notebook_parameters(path: Path) -> dict[str, Any]:
+    """Names of a notebook's parameters cell, with papermill's description of each.
+
+    Raises
+    ------
+    RunError
+        If the notebook cannot be read.
+    ParameterError
+        If it has no cell tagged ``parameters``: papermill would only warn, and the notebook's
+        own defaults would win over what was asked for.
+    """
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is not a notebook: {error}", "Name an .ipynb file.") from error
+    if find_first_tagged_cell_index(notebook, "parameters") < 0:
+        raise ParameterError(
+            f"{path.name} has no cell tagged 'parameters'.",
+            "Tag the cell that assigns the defaults (JupyterLab: Property Inspector, Cell tags).",
+        )
+    return papermill.inspect_notebook(str(path))
+
+
+def split_assignments(assignments: list[str]) -> dict[str, str]:
+    """``["batch_size=8"]`` as a dict of texts; raises ParameterError for other forms."""
+    values = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name.isidentifier():
+            raise ParameterError(f"-p {assignment} is not NAME=VALUE.", "Write -p batch_size=8.")
+        values[name] = value
+    return values
+
+
+def check_parameters(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Values with the types that a notebook declares, checked before any kernel starts.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The notebook.
+    values : dict
+        By name; texts are converted to the declared type.
+
+    Returns
+    -------
+    dict
+        The same names with typed values.
+
+    Raises
+    ------
+    ParameterError
+        For a name that the notebook does not have, a wrong type, or a value outside the choices.
+    """
+    known = notebook_parameters(path)
+    checked = {}
+    for name, value in values.items():
+        if name not in known:
+            raise ParameterError(
+                f"{path.name} has no parameter {name!r}.",
+                f"It has: {', '.join(known) or 'none'}.",
+            )
+        try:
+            if name in LessonParameters.model_fields:
+                one = LessonParameters.__pydantic_validator__.validate_assignment(
+                    LessonParameters(), name, value
+                )
+                checked[name] = getattr(one, name)
+            else:
+                declared = known[name]["inferred_type_name"]
+                checked[name] = TypeAdapter(_PLAIN_TYPES.get(declared, str)).validate_python(value)
+        except ValidationError as error:
+            detail = error.errors()[0]
+            raise ParameterError(
+                f"{name}={value} is not possible: {detail['msg']}.",
+                f"{name} is: {_meaning(name, known)}.",
+            ) from error
+    return checked
+
+
+def _meaning(name: str, known: dict[str, Any]) -> str:
+    field = LessonParameters.model_fields.get(name)
+    return field.description if field else known[name]["help"] or known[name]["inferred_type_name"]
