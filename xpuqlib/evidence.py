@@ -160,7 +160,8 @@ class Evidence:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a run record; infinite and undefined decibels become None."""
-        values = asdict(self) | {"counts": self.counts()}
+        values = asdict(self) | {"counts": self.counts(), "notes": list(self.notes)}
+        values["layers"] = list(values["layers"])
         for key in ("sqnr_to_reference", "sqnr_to_fp32"):
             values[key] = values[key] if math.isfinite(values[key]) else None
         return values
@@ -264,7 +265,7 @@ def _uses(call: Int8Call, layer: Layer) -> bool:
         not constant.is_mkldnn
         and constant.dtype == layer.scale.dtype
         and torch.equal(constant.flatten().to(layer.scale.device), layer.scale.flatten())
-        for constant in call.constants
+        for constant in call.constants.values()
     )
 
 

@@ -33,10 +33,10 @@ _PASSES_MODULE = "torchao.quantization.pt2e.quantizer.x86_inductor_quantizer"
 
 @dataclass(frozen=True)
 class Int8Call:
-    """One int8 operator: its name, and the constants it is called with (weight scale, bias)."""
+    """One int8 operator: its name, and the constants it is called with (weight, scale, bias)."""
 
     operator: str
-    constants: tuple[torch.Tensor, ...]
+    constants: dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -194,13 +194,12 @@ def observe_compilation(
             "Nothing was compiled: this model was compiled before.",
             "Pass a fresh torch.compile(model), or call torch._dynamo.reset() first.",
         )
-    constants = {name: value for graph in graphs for name, value in graph.constants.items()}
+    matched = tuple(call for graph in graphs for call in _matched(graph))
     return Compilation(
         code="\n".join(codes),
-        matched=tuple(call for graph in graphs for call in _matched(graph)),
+        matched=matched,
         generated=tuple(
-            Int8Call(name, tuple(constants[a] for a in re.findall(r"\w+", args) if a in constants))
-            for name, args in _INT8_CALL.findall("\n".join(codes))
+            _generated(name, args, matched) for name, args in _INT8_CALL.findall("\n".join(codes))
         ),
         counters=dict(Counter(torch._dynamo.utils.counters["inductor"]) - before),
         freezing=torch._inductor.config.freezing,
@@ -215,10 +214,21 @@ def _matched(graph: GraphLowering) -> list[Int8Call]:
         # After fusion the target is a function of Inductor, before it an onednn operator.
         name = getattr(getattr(node.target, "func", node.target), "__name__", str(node.target))
         if node.op == "call_function" and re.match(r"q(conv|linear)(?!_prepack)", name):
-            constants = [
-                graph.constants[source.target]
+            constants = {
+                source.target: getattr(graph.module, source.target)
                 for source in node.all_input_nodes
-                if source.op == "get_attr" and source.target in graph.constants
-            ]
-            calls.append(Int8Call(name, tuple(constants)))
+                if source.op == "get_attr"
+            }
+            calls.append(Int8Call(name, constants))
     return calls
+
+
+def _generated(operator: str, arguments: str, matched: tuple[Int8Call, ...]) -> Int8Call:
+    """Give a call in the code the constants of the matched node with the same packed weight."""
+    names = set(re.findall(r"\w+", arguments))
+    for call in matched:
+        # Inductor writes constants of up to 8 values into the code, so scales may have no name.
+        weights = {n for n, value in call.constants.items() if value.dtype == torch.int8}
+        if weights & names:
+            return Int8Call(operator, call.constants)
+    return Int8Call(operator, {})

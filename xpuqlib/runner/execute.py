@@ -109,9 +109,10 @@ def execute(job: Job, out: Path) -> RunResult:
             kernel_name="python3",
             cwd=os.getcwd(),
             progress_bar=True,
+            extra_arguments=["--log-level=ERROR"],  # ipykernel warns of unencrypted loopback TCP
         )
     except PapermillExecutionError as failure:
-        result, error = "failed", f"cell {failure.cell_index}: {_one_line(failure)}"
+        result, error = "failed", f"in cell [{failure.exec_count}]: {_one_line(failure)}"
     except DeadKernelError:
         result, error = "failed", "the kernel died (out of memory, or a crash in a library)"
     except KeyboardInterrupt:

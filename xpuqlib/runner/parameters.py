@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import nbformat
 import papermill
+from papermill.iorw import load_notebook_node
 from papermill.utils import find_first_tagged_cell_index
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -48,7 +48,7 @@ def notebook_parameters(path: Path) -> dict[str, Any]:
         own defaults would win over what was asked for.
     """
     try:
-        notebook = nbformat.read(path, as_version=4)
+        notebook = load_notebook_node(str(path))
     except (OSError, ValueError) as error:
         raise RunError(f"{path} is not a notebook: {error}", "Name an .ipynb file.") from error
     if find_first_tagged_cell_index(notebook, "parameters") < 0:
