@@ -4,4 +4,8 @@ Importing the package imports no torch: ``xpuqlib.environment`` and ``xpuq docto
 where torch is missing or broken.
 """
 
+from xpuqlib.noise import filter_known_noise
+
 __version__ = "0.1.0"
+
+filter_known_noise()  # before anything imports torch, which is the first to be noisy

@@ -22,7 +22,6 @@ from torch._inductor.utils import run_and_get_graph_lowering
 from xpuqlib.device import MODES, cpu_has_vnni, synchronize
 from xpuqlib.environment import pt2e_home
 from xpuqlib.errors import LoweringError, XpuqWarning
-from xpuqlib.noise import filter_known_noise
 from xpuqlib.passes import signed_to_unsigned
 
 __all__ = ["Compilation", "Int8Call", "Lowered", "lower", "observe_compilation"]
@@ -129,7 +128,6 @@ def lower(
     LoweringError
         If the graph cannot be rewritten exactly, or does not compile.
     """
-    filter_known_noise()
     if pt2e_home() == "torchao":
         import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer  # noqa: F401
     device = example_inputs[0].device

@@ -58,7 +58,12 @@ def draw_graph(graph_module: fx.GraphModule, title: str) -> Figure:
 
     An arc shows a value that skips over operators: a residual connection or a branch.
     """
-    nodes = [n for n in graph_module.graph.nodes if n.op == "call_function"]
+    # A weight's dequantize reads constants only: it would hide the path of the activations.
+    nodes = [
+        node
+        for node in graph_module.graph.nodes
+        if node.op == "call_function" and any(n.op != "get_attr" for n in node.all_input_nodes)
+    ]
     rows: list[tuple[str, list[fx.Node]]] = []
     for node in nodes:
         stage = _stage(node) or (rows[-1][0] if rows else "input")
@@ -90,6 +95,7 @@ def draw_graph(graph_module: fx.GraphModule, title: str) -> Figure:
     axes.set(
         xlim=(-max(len(stage) for stage, _ in rows) * width / 90 - 1, width + 0.5),
         ylim=(-1.6 * len(rows) + 1, 1.6),
+        xticks=[],
         yticks=[],
         title=title,
         xlabel="operators in execution order, one row for each stage of the model",

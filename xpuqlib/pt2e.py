@@ -20,9 +20,7 @@ from tqdm import tqdm
 
 from xpuqlib.environment import pt2e_home
 from xpuqlib.errors import CalibrationError, CaptureError, XpuqWarning
-from xpuqlib.noise import filter_known_noise
 
-filter_known_noise()  # before the imports below, which are the first to be noisy
 if pt2e_home() == "torchao":
     from torchao.quantization.pt2e.observer import (
         HistogramObserver,

@@ -13,6 +13,7 @@ from typing import Any
 import nbconvert
 import papermill
 from nbclient.exceptions import DeadKernelError
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from papermill.exceptions import PapermillExecutionError
 
 from xpuqlib.errors import RunError
@@ -143,7 +144,9 @@ def _one_line(failure: PapermillExecutionError) -> str:
 
 
 def _write_page(executed: Path, page: Path) -> None:
-    body, _ = nbconvert.HTMLExporter().from_filename(str(executed))
+    exporter = nbconvert.HTMLExporter()
+    exporter.register_preprocessor(CoalesceStreamsPreprocessor, enabled=True)  # progress bars
+    body, _ = exporter.from_filename(str(executed))
     _write(page, body)
 
 

@@ -1,0 +1,55 @@
+# make run, make test: everything else follows from these two. TRACK=current (default) or ipex.
+PYTHON ?= python3
+TRACK ?= current
+VENV := $(if $(filter ipex,$(TRACK)),.venv-ipex,.venv)
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed-$(TRACK)
+
+# TORCH_INDEX takes torch from PyTorch's own wheel index; a venv remembers where its torch is from.
+RECORDED_INDEX := $(shell cat $(VENV)/torch-index 2>/dev/null)
+TORCH_INDEX ?= $(RECORDED_INDEX)
+TORCH_current := "torch>=2.11" "torchvision>=0.26" "torchao>=0.18"
+TORCH_ipex := "torch==2.8.*" "torchvision==0.23.*"
+
+.PHONY: run test lint format lab notebooks benchmark clean
+ifneq ($(TORCH_INDEX),$(RECORDED_INDEX))
+.PHONY: $(STAMP)
+endif
+
+run: $(STAMP) ## execute all lessons on the best device there is
+	$(BIN)/xpuq run
+
+test: $(STAMP) ## the whole test suite, the notebooks included
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env tests notebooks
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lab: $(STAMP) ## JupyterLab on the lessons
+	$(BIN)/jupyter lab notebooks
+
+notebooks: $(STAMP) ## execute the lessons in place, on the CPU, as they are committed
+	CUDA_VISIBLE_DEVICES= ONEAPI_DEVICE_SELECTOR='!*:gpu' $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
+		--ExecutePreprocessor.record_timing=False --CoalesceStreamsPreprocessor.enabled=True \
+		notebooks/*.ipynb
+
+benchmark: $(STAMP) ## the speed of int8 against compiled fp32, at 224×224
+	$(BIN)/python benchmarks/speed.py
+
+clean: ## remove both venvs, results and caches of this folder
+	rm -rf .venv .venv-ipex runs build *.egg-info .pytest_cache .ruff_cache
+
+$(STAMP): pyproject.toml
+	@if [ -f $(VENV)/torch-index ] && [ "$(TORCH_INDEX)" != "$(RECORDED_INDEX)" ]; then \
+		echo "torch now comes from '$(TORCH_INDEX)': making $(VENV) anew"; rm -rf $(VENV); fi
+	$(PYTHON) -m venv $(VENV)
+	@if [ -n "$(TORCH_INDEX)" ]; then set -x; \
+		$(BIN)/python -m pip install $(TORCH_$(TRACK)) --index-url $(TORCH_INDEX); fi
+	$(BIN)/python -m pip install -e ".[$(TRACK),test]"
+	@printf '%s' '$(TORCH_INDEX)' > $(VENV)/torch-index
+	@touch $@

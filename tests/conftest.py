@@ -1,0 +1,88 @@
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import fx, nn
+
+from xpuqlib.data import load_data
+from xpuqlib.environment import current_track
+from xpuqlib.lowering import Lowered, lower
+from xpuqlib.models import load_model
+from xpuqlib.pt2e import (
+    XPUInductorQuantizer,
+    capture,
+    convert_pt2e,
+    get_default_xpu_inductor_quantization_config,
+    prepare_pt2e,
+)
+
+
+def pytest_runtest_setup(item):
+    for kind in ("xpu", "cuda"):
+        if item.get_closest_marker(kind) and not getattr(torch, kind).is_available():
+            pytest.skip(f"no {kind} device is available to torch {torch.__version__} here")
+
+
+def pytest_report_header():
+    return f"track: {current_track().name}, torch {torch.__version__}"
+
+
+def prepare(captured: fx.GraphModule) -> fx.GraphModule:
+    quantizer = XPUInductorQuantizer()
+    quantizer.set_global(get_default_xpu_inductor_quantization_config())
+    return prepare_pt2e(captured, quantizer)
+
+
+def quantize(captured: fx.GraphModule, *inputs: torch.Tensor) -> fx.GraphModule:
+    prepared = prepare(captured)
+    with torch.no_grad():
+        prepared(*inputs)
+    return convert_pt2e(prepared)
+
+
+class TinyNet(nn.Module):
+    """A conv and a linear: 16 channels, so that the scale is a named constant, and 4, inlined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 3)
+        self.linear = nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.conv(x).relu().mean((2, 3)))
+
+
+@dataclass
+class Flow:
+    """One model all the way: fp32, converted, lowered, and the inputs it was made with."""
+
+    model: nn.Module
+    converted: fx.GraphModule
+    lowered: Lowered
+    inputs: tuple[torch.Tensor, ...]
+
+
+@pytest.fixture
+def tiny() -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    return TinyNet().eval(), torch.randn(8, 3, 16, 16)
+
+
+@pytest.fixture(scope="session")
+def tiny_flow() -> Flow:
+    torch.manual_seed(0)
+    model, x = TinyNet().eval(), torch.randn(8, 3, 16, 16)
+    converted = quantize(capture(model, (x,)), x)
+    return Flow(model, converted, lower(converted, (x,)), (x,))
+
+
+@pytest.fixture(scope="session")
+def resnet_flow() -> Flow:
+    data = load_data(calibration_batches=2)
+    model = load_model("resnet18", "digits")
+    prepared = prepare(capture(model, (data.example,)))
+    with torch.no_grad():
+        for batch in data.calibration:
+            prepared(batch)
+    converted = convert_pt2e(prepared)
+    return Flow(model, converted, lower(converted, (data.example,)), (data.example,))

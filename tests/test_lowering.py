@@ -1,0 +1,104 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import quantize
+
+from xpuqlib.errors import LoweringError, XpuqWarning
+from xpuqlib.lowering import lower, observe_compilation
+from xpuqlib.pt2e import capture
+
+
+def test_cpu_lowering_says_what_it_is(tiny_flow):
+    lowered = tiny_flow.lowered
+    assert lowered.mode == "rehearsed"
+    assert lowered.notes == ("cpu: 4 int8 activation nodes rewritten as uint8, exactly",)
+    operators = [call.operator for call in lowered.compilation.generated]
+    assert operators == ["qconv_pointwise", "qlinear_pointwise"]
+    assert lowered.compilation.freezing
+    assert lowered.compilation.seconds > 0
+
+
+def test_lowering_leaves_the_converted_model_alone(tiny):
+    model, x = tiny
+    converted = quantize(capture(model, (x,)), x)
+    before = converted.code
+    lower(converted, (x,))
+    assert converted.code == before
+
+
+def test_another_shape_is_an_error_not_a_silent_compilation(tiny_flow):
+    with pytest.raises(LoweringError, match=r"Lowered for shapes \[\[8, 3, 16, 16\]\]"):
+        tiny_flow.lowered(tiny_flow.inputs[0][:2])
+
+
+RESET = """
+import torch
+from xpuqlib.lowering import lower
+x = torch.ones(2, 3)
+lowered = lower(torch.nn.Linear(3, 4).eval(), (x,))
+torch._dynamo.reset()
+lowered(x)
+"""
+
+
+def test_a_forgotten_compilation_is_an_error_not_a_silent_one():
+    # In a process of its own: the reset would also forget the models of the other tests.
+    child = subprocess.run([sys.executable, "-c", RESET], capture_output=True, text=True)
+    assert child.returncode == 1
+    assert "fail_on_recompile" in child.stderr
+
+
+def test_lowering_twice_keeps_the_first_one_alive(tiny):
+    model, x = tiny
+    first = lower(quantize(capture(model, (x,)), x), (x,))
+    lower(model, (x,))
+    with torch.enable_grad():  # gradients switched on outside must not compile it again either
+        assert torch.equal(first(x), first(x))
+
+
+def test_a_float_model_is_a_reference(tiny):
+    model, x = tiny
+    lowered = lower(model, (x,))
+    assert lowered.mode == "reference"
+    assert lowered.compilation.generated == ()
+    assert lowered.notes == ()
+    torch.testing.assert_close(lowered(x), model(x))
+
+
+def test_a_compiled_model_cannot_be_observed_a_second_time(tiny):
+    model, x = tiny
+    compiled = torch.compile(model)
+    with torch.no_grad():
+        compiled(x)
+    with pytest.raises(LoweringError, match="Nothing was compiled"):
+        observe_compilation(compiled, (x,))
+
+
+def test_a_cpu_without_vnni_says_what_it_does(monkeypatch, tiny):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # oneDNN has read it already: only we see it
+    model, x = tiny
+    converted = quantize(capture(model, (x,)), x)
+    with pytest.warns(XpuqWarning, match="saturate at 16 bits"):
+        lowered = lower(converted, (x,))
+    assert "cpu without VNNI" in lowered.notes[-1]
+
+
+@pytest.mark.xpu
+def test_xpu_executes_int8(tiny):
+    model, x = (value.to("xpu") for value in tiny)
+    lowered = lower(quantize(capture(model, (x,)), x), (x,))
+    assert lowered.mode == "executed"
+    assert len(lowered.compilation.generated) == 2
+
+
+@pytest.mark.cuda
+def test_cuda_is_a_reference_without_freezing(tiny):
+    model, x = (value.to("cuda") for value in tiny)
+    converted = quantize(capture(model, (x,)), x)
+    lowered = lower(converted, (x,))
+    assert lowered.mode == "reference"
+    assert not lowered.compilation.freezing
+    # Triton sums in another order; an activation on an edge may move by one int8 step.
+    torch.testing.assert_close(lowered(x), converted(x), atol=0.02, rtol=0)

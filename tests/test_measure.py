@@ -1,0 +1,71 @@
+import math
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from xpuqlib.measure import (
+    agreement,
+    compare_latency,
+    flat_output,
+    predict,
+    size_in_bytes,
+    sqnr,
+    top1,
+)
+
+
+def test_sqnr_of_a_known_error():
+    reference = torch.tensor([3.0, 4.0])
+    assert sqnr(reference, reference * 0.9) == pytest.approx(20, abs=1e-5)  # float32 rounds 0.9
+    assert sqnr(reference, reference * 0.99) > sqnr(reference, reference * 0.9)
+
+
+def test_sqnr_without_a_signal_is_not_a_number():
+    ones, zeros = torch.ones(3), torch.zeros(3)
+    assert sqnr(ones, ones) == math.inf
+    assert math.isnan(sqnr(zeros, ones))
+    assert math.isnan(sqnr(torch.tensor([math.inf, 1.0]), torch.ones(2)))
+    assert math.isnan(sqnr(ones, torch.full((3,), math.nan)))
+
+
+def test_output_of_any_shape_is_flattened():
+    output = {"logits": torch.ones(2, 3), "extra": (torch.zeros(2, 2, 2, dtype=torch.bfloat16),)}
+    assert flat_output(output).shape == (2, 7)
+
+
+def test_predict_pads_the_last_batch_and_crops_it():
+    seen = []
+
+    def model(batch):
+        seen.append(batch.shape[0])
+        return batch.flatten(1)[:, :2]
+
+    images = torch.arange(5 * 12.0).view(5, 3, 2, 2)
+    assert torch.equal(predict(model, images, 2, "cpu"), images.flatten(1)[:, :2])
+    assert seen == [2, 2, 2]
+
+
+def test_accuracy_and_agreement():
+    logits, other = torch.eye(4), torch.eye(4)[[0, 1, 3, 2]]
+    assert top1(logits, torch.tensor([0, 1, 2, 0])) == 0.75
+    assert agreement(logits, other) == 0.5
+
+
+def test_size_counts_what_a_graph_reads(resnet_flow):
+    assert size_in_bytes(nn.Linear(10, 5)) == 4 * 55
+    ratio = size_in_bytes(resnet_flow.converted) / size_in_bytes(resnet_flow.model)
+    assert 0.25 <= ratio < 0.27  # one byte for four, and scales and biases
+
+
+def test_latency_finds_the_slower_one_and_runs_often_enough():
+    latencies = compare_latency(
+        {"slow": lambda x: time.sleep(0.01), "fast": lambda x: time.sleep(0.001)},
+        (torch.ones(1),),
+        seconds=0.4,
+    )
+    assert list(latencies) == ["slow", "fast"]
+    assert latencies["slow"].median > 3 * latencies["fast"].median
+    assert latencies["slow"].runs >= 20
+    assert latencies["slow"].iqr >= 0

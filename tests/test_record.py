@@ -1,0 +1,45 @@
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from xpuqlib.errors import RunError
+from xpuqlib.record import MIME_TYPE, RunRecord, read_record
+
+
+@pytest.fixture
+def record():
+    return RunRecord(
+        lesson="03", parameters={"batch_size": 8}, device="cpu", device_name="a CPU",
+        mode="rehearsed", metrics={"top1": 0.98, "sqnr": None}, seconds=1.5, seed=0,
+    )  # fmt: skip
+
+
+def write(path, data):
+    cell = new_code_cell("record", outputs=[new_output("display_data", data=data)])
+    nbformat.write(new_notebook(cells=[new_code_cell("1"), cell]), path)
+
+
+def test_a_record_comes_back_from_its_notebook(record, tmp_path):
+    write(tmp_path / "run.ipynb", record._repr_mimebundle_())
+    assert read_record(tmp_path / "run.ipynb") == record
+    assert record.versions["torch"]
+
+
+def test_a_record_is_readable_for_people(record):
+    bundle = record._repr_mimebundle_()
+    assert "rehearsed on cpu (a CPU)" in bundle["text/html"]
+    assert "undefined" in bundle["text/plain"]
+
+
+def test_a_notebook_without_record_gives_none(tmp_path):
+    write(tmp_path / "run.ipynb", {"text/plain": "1"})
+    assert read_record(tmp_path / "run.ipynb") is None
+
+
+def test_a_broken_record_is_an_error(tmp_path):
+    write(tmp_path / "run.ipynb", {MIME_TYPE: {"lesson": "03"}})
+    with pytest.raises(RunError, match="cannot be read"):
+        read_record(tmp_path / "run.ipynb")
+    (tmp_path / "cut.ipynb").write_text('{"cells": [')
+    with pytest.raises(RunError, match="cannot be read"):
+        read_record(tmp_path / "cut.ipynb")
