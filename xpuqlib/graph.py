@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 
 import torch
 from torch import fx
 
-__all__ = ["Layer", "count_operators", "quantizable_layers"]
+__all__ = ["Layer", "count_operators", "module_path", "quantizable_layers"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,7 @@ def quantizable_layers(graph_module: fx.GraphModule) -> list[Layer]:
             kind = operator.removeprefix("aten.").split(".")[0]
             if not kind.startswith("conv") and kind != "linear":
                 continue
-            stack = list((node.meta.get("nn_module_stack") or {}).values())
-            name = stack[-1][0] if stack and stack[-1][0] else node.name
+            name = module_path(node) or node.name
             scale, reason = _weight_scale(graph, node), ""
             if scale is None and ("transpose" in kind or kind == "conv3d"):
                 reason = f"XPUInductorQuantizer does not quantize {kind}"
@@ -63,6 +63,15 @@ def quantizable_layers(graph_module: fx.GraphModule) -> list[Layer]:
                 reason = "the quantizer did not annotate it"
             layers.append(Layer(name, "linear" if kind == "linear" else "conv", scale, reason))
     return layers
+
+
+def module_path(node: fx.Node) -> str:
+    """Path of the module that a node comes from, such as ``layer1.0.conv1``; empty if unknown."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path = stack[-1][0] if stack else ""
+    # Some paths are expressions: getattr(L['fn'].block, '0') stands for block.0.
+    path = re.sub(r"getattr\((.*), '([^']*)'\)", r"\1.\2", path)
+    return re.sub(r"^L\['\w+'\]\.?", "", path)
 
 
 def _weight_scale(graph: fx.GraphModule, node: fx.Node) -> torch.Tensor | None:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from torch import fx, nn
 
+from xpuqlib.graph import module_path
 from xpuqlib.measure import Latency
 
 __all__ = ["draw_graph", "draw_histogram", "draw_latency", "draw_ranges"]
@@ -48,8 +49,7 @@ def _kind(operator: str) -> str:
 
 
 def _stage(node: fx.Node) -> str | None:
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    path = stack[-1][0] if stack else ""
+    path = module_path(node)
     return ".".join(path.split(".")[:2] if path.startswith("features") else path.split(".")[:1])
 
 

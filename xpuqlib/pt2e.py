@@ -7,6 +7,8 @@ moved to torchao in torch 2.14: without that import a saved program runs without
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 import time
 import warnings
@@ -96,7 +98,8 @@ def capture(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> fx.Gr
             "Move both to one device: model.to(device), x.to(device).",
         )
     try:
-        with torch.no_grad():
+        # On a data-dependent branch torch prints the graph so far; the error names the line.
+        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
             return torch.export.export(model, tuple(example_inputs), strict=True).module()
     except Exception as error:  # export raises many kinds; each is named and kept as the cause
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else "no message"

@@ -108,9 +108,11 @@ def execute(job: Job, out: Path) -> RunResult:
             str(partial),
             job.parameters,
             kernel_name="python3",
+            language="python",
             cwd=os.getcwd(),
             progress_bar=True,
-            extra_arguments=["--log-level=ERROR"],  # ipykernel warns of unencrypted loopback TCP
+            # ipykernel warns of loopback TCP, and logs Ctrl-C as an error with a traceback.
+            extra_arguments=["--log-level=CRITICAL"],
         )
     except PapermillExecutionError as failure:
         result, error = "failed", f"in cell [{failure.exec_count}]: {_one_line(failure)}"

@@ -49,14 +49,18 @@ def notebook_parameters(path: Path) -> dict[str, Any]:
     """
     try:
         notebook = load_notebook_node(str(path))
+        parameters = papermill.inspect_notebook(str(path))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} is not a notebook: {error}", "Name an .ipynb file.") from error
+        raise RunError(
+            f"{path} cannot be read as a notebook: {error}",
+            "Name an .ipynb file that JupyterLab opens and saves.",
+        ) from error
     if find_first_tagged_cell_index(notebook, "parameters") < 0:
         raise ParameterError(
             f"{path.name} has no cell tagged 'parameters'.",
             "Tag the cell that assigns the defaults (JupyterLab: Property Inspector, Cell tags).",
         )
-    return papermill.inspect_notebook(str(path))
+    return parameters
 
 
 def split_assignments(assignments: list[str]) -> dict[str, str]:

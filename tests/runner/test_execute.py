@@ -1,0 +1,85 @@
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from xpuqlib.errors import ParameterError, RunError
+from xpuqlib.runner.execute import Job, execute, find_notebooks, plan, write_index
+
+RECORD = """
+from xpuqlib.record import RunRecord
+RunRecord(
+    lesson="a", parameters={"n": n}, device="cpu", device_name="c", mode="rehearsed", seconds=0
+)
+"""
+
+PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+
+
+def write(path, *sources):
+    parameters = new_code_cell("n: int = 1", metadata={"tags": ["parameters"]})
+    cells = [parameters, *map(new_code_cell, sources)]
+    nbformat.write(new_notebook(cells=cells, metadata=PYTHON), path)
+    return path
+
+
+def test_a_run_keeps_notebook_page_and_record(tmp_path):
+    path = write(tmp_path / "a.ipynb", "print('n is', n)", RECORD)
+    result = execute(Job(path, {"n": 5}), tmp_path / "out")
+    assert (result.result, result.device, result.mode) == ("passed", "cpu", "rehearsed")
+    assert "n is 5" in result.executed.read_text()
+    assert "n is 5" in result.page.read_text()
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.ipynb", "a.html"}
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("1 / 0", "in cell [3]: ZeroDivisionError: division by zero"),
+        ("import os; os._exit(1)", "the kernel died"),
+    ],
+)
+def test_a_failure_is_a_result_and_everything_before_it_is_kept(tmp_path, source, error):
+    path = write(tmp_path / "a.ipynb", source, "print('not reached')")
+    result = execute(Job(path, {"n": 2}), tmp_path / "out")
+    assert result.result == "failed"
+    assert error in result.error
+    assert result.device is None
+    assert result.executed.exists()
+    assert result.page.exists()
+
+
+def test_nothing_starts_when_one_parameter_is_wrong(tmp_path):
+    paths = [write(tmp_path / "a.ipynb"), write(tmp_path / "b.ipynb")]
+    with pytest.raises(ParameterError, match=r"a\.ipynb has no parameter 'm'"):
+        plan(paths, {"m": "1"})
+    assert [job.parameters for job in plan(paths, {"n": "3"})] == [{"n": 3}, {"n": 3}]
+
+
+def test_an_unwritable_folder_is_a_clear_error(tmp_path):
+    path = write(tmp_path / "a.ipynb")
+    (tmp_path / "out").write_text("a file stands where the folder should be")
+    with pytest.raises(RunError, match=r"cannot be written(?s:.*)--out"):
+        execute(Job(path, {}), tmp_path / "out")
+
+
+def test_notebooks_are_found_by_path_and_by_start(tmp_path):
+    first, second = write(tmp_path / "00_a.ipynb"), write(tmp_path / "01_b.ipynb")
+    assert find_notebooks([], tmp_path) == [first, second]
+    assert find_notebooks(["01"], tmp_path) == [second]
+    assert find_notebooks([str(first)], tmp_path) == [first]
+    with pytest.raises(RunError, match=r"'0' matches 2 notebooks(?s:.*)00_a, 01_b"):
+        find_notebooks(["0"], tmp_path)
+    with pytest.raises(RunError, match="matches 0"):
+        find_notebooks(["02"], tmp_path)
+    with pytest.raises(RunError, match="named twice"):
+        find_notebooks(["00", str(first)], tmp_path)
+    with pytest.raises(RunError, match="no notebooks"):
+        find_notebooks([], tmp_path / "elsewhere")
+
+
+def test_index_links_every_page_and_escapes_errors(tmp_path):
+    path = write(tmp_path / "a.ipynb", "raise ValueError('<b>')")
+    result = execute(Job(path, {}), tmp_path)
+    page = write_index([result], tmp_path).read_text()
+    assert '<a href="a.html">a</a>' in page
+    assert "ValueError: &lt;b&gt;" in page

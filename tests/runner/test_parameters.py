@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from xpuqlib.errors import ParameterError, RunError
+from xpuqlib.runner.parameters import check_parameters, notebook_parameters, split_assignments
+
+LESSON = Path(__file__).parents[2] / "notebooks" / "03_pt2e_default_configuration.ipynb"
+
+PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """A person's own notebook, with a parameter that no lesson has."""
+    cell = new_code_cell(
+        "rate: float = 0.5  # learning rate\nbatch_size: int = 4", metadata={"tags": ["parameters"]}
+    )
+    nbformat.write(new_notebook(cells=[cell], metadata=PYTHON), tmp_path / "own.ipynb")
+    return tmp_path / "own.ipynb"
+
+
+def test_texts_become_the_declared_types(notebook):
+    values = {"batch_size": "8", "model": "mobilenet_v2", "data": "synthetic"}
+    checked = check_parameters(LESSON, values)
+    assert checked == {"batch_size": 8, "model": "mobilenet_v2", "data": "synthetic"}
+    assert check_parameters(notebook, {"rate": "0.25"}) == {"rate": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("bach_size", "8", r"has no parameter 'bach_size'(?s:.*)batch_size"),
+        ("batch_size", "many", "batch_size=many is not possible: .*integer"),
+        ("batch_size", "0", "greater than or equal to 1"),
+        ("model", "resnet19", "resnet18"),
+        ("device", "gpu", "'auto', 'xpu', 'cuda' or 'cpu'"),
+        ("image_size", "8", "greater than or equal to 32"),
+    ],
+)
+def test_wrong_values_name_what_is_possible(name, value, message):
+    with pytest.raises(ParameterError, match=message):
+        check_parameters(LESSON, {name: value})
+
+
+def test_a_wrong_type_in_a_persons_own_notebook(notebook):
+    with pytest.raises(ParameterError, match=r"rate=fast is not possible(?s:.*)learning rate"):
+        check_parameters(notebook, {"rate": "fast"})
+
+
+def test_a_notebook_without_parameters_cell_is_refused(tmp_path):
+    bare = new_notebook(cells=[new_code_cell("a = 1")], metadata=PYTHON)
+    nbformat.write(bare, tmp_path / "bare.ipynb")
+    with pytest.raises(ParameterError, match="no cell tagged 'parameters'"):
+        notebook_parameters(tmp_path / "bare.ipynb")
+
+
+def test_what_is_no_notebook_is_refused(tmp_path):
+    (tmp_path / "text.ipynb").write_text("hello")
+    for name in ("text.ipynb", "missing.ipynb"):
+        with pytest.raises(RunError, match="cannot be read as a notebook"):
+            notebook_parameters(tmp_path / name)
+
+
+def test_assignments():
+    assert split_assignments(["a=1", "b=x=y", "c="]) == {"a": "1", "b": "x=y", "c": ""}
+    for wrong in ("a", "=1", "a b=1"):
+        with pytest.raises(ParameterError, match="NAME=VALUE"):
+            split_assignments([wrong])

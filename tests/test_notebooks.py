@@ -1,0 +1,134 @@
+"""The lessons: their conventions, and their execution through papermill."""
+
+import getpass
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from xpuqlib.environment import installed_version
+from xpuqlib.record import MIME_TYPE, read_record
+from xpuqlib.runner.parameters import LessonParameters, check_parameters, notebook_parameters
+
+ROOT = Path(__file__).parent.parent
+LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+
+
+def cells(path, kind="code"):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+
+def test_there_are_lessons():
+    assert [path.name[:2] for path in LESSONS] == ["00", "02", "03"]
+
+
+@each_lesson
+def test_parameters_agree_with_the_schema(path):
+    for name, parameter in notebook_parameters(path).items():
+        field = LessonParameters.model_fields[name]  # a parameter that is not there is a KeyError
+        assert parameter["default"].strip("\"'") == str(field.default)
+        assert parameter["inferred_type_name"] in ("str", "int")
+        assert parameter["help"]
+        check_parameters(path, {name: field.default})
+
+
+@each_lesson
+def test_committed_as_executed_from_top_to_bottom(path):
+    counts = [cell.execution_count for cell in cells(path) if cell.source.strip()]
+    assert counts == list(range(1, len(counts) + 1))
+    assert path.stat().st_size < 400_000
+
+
+@each_lesson
+def test_outputs_hold_no_errors_warnings_paths_or_names(path):
+    for cell in cells(path):
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            text = json.dumps({k: v for k, v in output.items() if k != "data"}) + json.dumps(
+                {k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")}
+            )
+            assert output.get("name") != "stderr", text
+            assert not re.search(
+                r"(?<![\w.])/(home|root|work|tmp|usr|Users|opt)/|[A-Z]:\\\\", text
+            ), text
+            assert "Warning" not in text
+            for name in {socket.gethostname(), getpass.getuser()} - {"root"}:
+                assert name not in text
+
+
+@each_lesson
+def test_a_lesson_checks_itself_and_ends_with_its_record(path):
+    assert any("NBVAL_CHECK_OUTPUT" in cell.source for cell in cells(path))
+    last = cells(path)[-1]
+    assert any(MIME_TYPE in output.get("data", {}) for output in last.outputs)
+    record = read_record(path)
+    assert record.lesson == path.stem
+    assert set(record.parameters) == set(notebook_parameters(path))
+    assert (record.device, record.mode) == ("cpu", "rehearsed")
+
+
+def run(out, *arguments):
+    child = subprocess.run(
+        [sys.executable, "-m", "xpuqlib", "run", *arguments, "--out", str(out)],
+        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"},
+    )  # fmt: skip
+    assert child.returncode == 0, child.stdout + child.stderr
+    return {path.stem: read_record(path) for path in out.glob("*.ipynb")}
+
+
+def check_noise(out):
+    for path in out.glob("*.ipynb"):
+        for cell in cells(path):
+            assert not [o.text for o in cell.outputs if o.get("name") == "stderr"], path
+
+
+def test_all_lessons_with_their_defaults(tmp_path):
+    records = run(tmp_path)
+    assert len(records) == len(LESSONS)
+    assert (tmp_path / "index.html").read_text().count("passed") == len(LESSONS)
+    check_noise(tmp_path)
+    record = records["03_pt2e_default_configuration"]
+    assert record.versions["torch"] == installed_version("torch")
+    metrics, counts = record.metrics, record.evidence["counts"]
+    assert metrics["top1_fp32"] - metrics["top1_quantized"] <= 0.01
+    if record.mode != "reference":
+        assert counts["conv"] == dict.fromkeys(counts["conv"], 20)
+        assert counts["linear"] == dict.fromkeys(counts["linear"], 1)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"model": "mobilenet_v2", "batch_size": 8},
+        {"weights": "random", "data": "synthetic", "image_size": 64, "batch_size": 4, "seed": 5},
+    ],
+    ids=["mobilenet_v2", "random weights on synthetic images"],
+)
+def test_lessons_with_other_parameters(tmp_path, parameters):
+    for lesson in ("02", "03"):
+        known = notebook_parameters(next(p for p in LESSONS if p.name.startswith(lesson)))
+        chosen = {name: value for name, value in parameters.items() if name in known}
+        records = run(tmp_path, lesson, *(f"-p{name}={value}" for name, value in chosen.items()))
+        [record] = [r for name, r in records.items() if name.startswith(lesson)]
+        assert chosen.items() <= record.parameters.items()
+        assert record.evidence["counts"]["conv"]["quantized"] > 0
+    check_noise(tmp_path)
+
+
+@pytest.mark.cuda
+def test_lessons_on_cuda_are_a_reference(tmp_path):
+    records = run(tmp_path, "--device", "cuda")
+    assert {record.mode for record in records.values()} == {"reference"}
+
+
+@pytest.mark.xpu
+def test_lessons_on_xpu_are_executed(tmp_path):
+    records = run(tmp_path, "--device", "xpu")
+    assert {record.mode for record in records.values()} == {"executed"}
