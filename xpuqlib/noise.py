@@ -15,6 +15,8 @@ WARNINGS = [
      "torch 2.8 folds BatchNorm with it; the graph is right"),
     (UserWarning, r"To copy construct from a tensor",
      "Inductor's own lowering of qconv builds a zero point with it"),
+    (UserWarning, r"The input of maxpool2d is not quantized",
+     "it names no layer and prints whole configurations; evidence lists what stayed in fp32"),
     (FutureWarning, r"`?(torch\.)?export(_for_training)?.*strict",
      "torch announces a new default of `strict`; the lessons set it"),
     (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated",
