@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 import torch
 from conftest import quantize
@@ -28,26 +25,35 @@ def test_lowering_leaves_the_converted_model_alone(tiny):
     assert converted.code == before
 
 
+def test_int8_max_pool_is_the_same_and_can_be_switched_off(resnet_flow):
+    with_pass, x = resnet_flow.lowered, resnet_flow.inputs
+    assert "1 max-pool quantized before instead of after, exactly" in with_pass.notes
+    without = lower(resnet_flow.converted, x, int8_max_pool=False)
+    assert not any("max-pool" in note for note in without.notes)
+    assert torch.equal(with_pass(*x), without(*x))
+
+
 def test_another_shape_is_an_error_not_a_silent_compilation(tiny_flow):
     with pytest.raises(LoweringError, match=r"Lowered for shapes \[\[8, 3, 16, 16\]\]"):
         tiny_flow.lowered(tiny_flow.inputs[0][:2])
 
 
-RESET = """
-import torch
-from xpuqlib.lowering import lower
-x = torch.ones(2, 3)
-lowered = lower(torch.nn.Linear(3, 4).eval(), (x,))
-torch._dynamo.reset()
-lowered(x)
-"""
-
-
-def test_a_forgotten_compilation_is_an_error_not_a_silent_one():
-    # In a process of its own: the reset would also forget the models of the other tests.
-    child = subprocess.run([sys.executable, "-c", RESET], capture_output=True, text=True)
-    assert child.returncode == 1
-    assert "fail_on_recompile" in child.stderr
+@pytest.mark.parametrize("forget", ["export", "reset"])
+def test_what_dynamo_forgets_is_compiled_to_int8_again(tiny, forget):
+    model, x = tiny
+    lowered = lower(quantize(capture(model, (x,)), x), (x,))
+    before = lowered(x)
+    counters = torch._dynamo.utils.counters["inductor"]
+    counters.clear()
+    if forget == "export":
+        capture(model, (x,))
+    else:
+        torch._dynamo.reset()
+    assert torch.equal(lowered(x), before)
+    assert counters["qconv_weight_prepack_matcher_count"] == 1
+    counters.clear()
+    lowered(x)
+    assert not counters  # and only once
 
 
 def test_lowering_twice_keeps_the_first_one_alive(tiny):

@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torch import nn
 
 from xpuqlib.errors import LoweringError
 from xpuqlib.models import load_model
-from xpuqlib.passes import signed_to_unsigned
+from xpuqlib.passes import quantize_above_max_pool, signed_to_unsigned
 from xpuqlib.pt2e import capture
 
 
@@ -63,3 +64,94 @@ def test_codes_used_by_another_operator_are_refused_and_left_alone(tiny):
     with pytest.raises(LoweringError, match="do not share"):
         signed_to_unsigned(converted)
     assert node.args[5] == torch.int8
+
+
+class Pooled(nn.Module):
+    """Conv, ReLU, max-pool, and GoogLeNet-like branches behind it."""
+
+    def __init__(self, branches: int = 1, **pool) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3)
+        self.pool = nn.MaxPool2d(**{"kernel_size": 3, "stride": 2, **pool})
+        self.branches = nn.ModuleList(nn.Conv2d(16, 8, 1) for _ in range(branches))
+
+    def forward(self, x):
+        x = self.pool(self.stem(x).relu())
+        return torch.cat([branch(x) for branch in self.branches], 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        (Pooled(), 17),
+        (Pooled(kernel_size=2, stride=2), 16),
+        (Pooled(kernel_size=3, stride=1), 16),  # overlapping windows
+        (Pooled(kernel_size=5, stride=2, padding=2), 16),
+        (Pooled(ceil_mode=True), 17),
+        (Pooled(dilation=2, stride=1), 17),
+        (Pooled(branches=3, padding=1), 16),
+        ("resnet18", 32),
+    ],
+    ids=["plain", "2x2", "overlap", "padding", "ceil_mode", "dilation", "branches", "resnet18"],
+)
+def test_quantize_above_max_pool_is_exact(model, size):
+    torch.manual_seed(0)
+    model = load_model(model) if isinstance(model, str) else model.eval()
+    x = torch.randn(4, 3, size, size)
+    converted = quantize(capture(model, (x,)), x)
+    rewritten = copy.deepcopy(converted)
+    assert quantize_above_max_pool(rewritten) == 1
+    with torch.no_grad():
+        for inputs in (x, 5 * x, -x):  # beyond the range that was calibrated, too
+            assert torch.equal(converted(inputs), rewritten(inputs))
+    assert quantize_above_max_pool(rewritten) == 0  # a second time there is nothing left to do
+
+
+def quantized_pools(*settings):
+    """A hand-made graph: one max-pool, and a quantize of its output for each scale and zero point.
+
+    A setting of None is a user that takes the output in floating point.
+    """
+    ops, aten = torch.ops.quantized_decomposed, torch.ops.aten
+    graph = torch.fx.Graph()
+    pool = graph.call_function(aten.max_pool2d.default, (graph.placeholder("x"), [2, 2]))
+    outputs = []
+    for setting in settings:
+        if setting is None:
+            outputs.append(graph.call_function(aten.neg.default, (pool,)))
+            continue
+        arguments = (*setting, -128, 127, torch.int8)
+        codes = graph.call_function(ops.quantize_per_tensor.default, (pool, *arguments))
+        outputs.append(graph.call_function(ops.dequantize_per_tensor.default, (codes, *arguments)))
+    graph.output(tuple(outputs))
+    return torch.fx.GraphModule(nn.Module(), graph)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rewritten"),
+    [
+        ([(0.1, 3)], 1),
+        ([(0.1, 3), (0.1, 3)], 1),
+        ([(0.1, 3), (0.2, 3)], 0),
+        ([(0.1, 3), (0.1, 4)], 0),
+        ([(0.1, 3), None], 0),
+        ([None], 0),
+    ],
+)
+def test_a_pool_whose_users_disagree_is_left_alone(settings, rewritten):
+    module = quantized_pools(*settings)
+    x = torch.randn(1, 2, 8, 8) * 20
+    before = module(x)
+    assert quantize_above_max_pool(module) == rewritten
+    assert all(torch.equal(a, b) for a, b in zip(before, module(x), strict=True))
+
+
+def test_nan_is_the_documented_exception():
+    module = quantized_pools((0.1, 3))
+    x = torch.full((1, 1, 2, 2), 5.0)
+    x[0, 0, 0, 0] = math.nan
+    [lost] = module(x)  # the maximum is NaN, and int8 has no NaN: some code stands for it
+    quantize_above_max_pool(module)
+    [kept] = module(x)
+    assert torch.isfinite(lost).all()
+    assert kept.item() == pytest.approx(5.0)

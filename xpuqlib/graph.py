@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-__all__ = ["Layer", "count_operators", "module_path", "quantizable_layers"]
+__all__ = ["Layer", "count_operators", "layer_kind", "module_path", "quantizable_layers"]
 
 
 @dataclass(frozen=True)
@@ -47,22 +47,29 @@ def quantizable_layers(graph_module: fx.GraphModule) -> list[Layer]:
         if not isinstance(graph, fx.GraphModule) or path.endswith("_guards_fn"):
             continue
         for node in graph.graph.nodes:
-            operator = str(node.target)
-            if node.op != "call_function" or not operator.startswith("aten."):
+            kind = layer_kind(node)
+            if kind is None:
                 continue
-            kind = operator.removeprefix("aten.").split(".")[0]
-            if not kind.startswith("conv") and kind != "linear":
-                continue
+            operator = node.target._opname
             name = module_path(node) or node.name
             scale, reason = _weight_scale(graph, node), ""
-            if scale is None and ("transpose" in kind or kind == "conv3d"):
-                reason = f"XPUInductorQuantizer does not quantize {kind}"
+            if scale is None and ("transpose" in operator or operator == "conv3d"):
+                reason = f"XPUInductorQuantizer does not quantize {operator}"
             elif scale is None and path:
                 reason = f"inside {path}, a nested graph that the quantizer does not enter"
             elif scale is None:
                 reason = "the quantizer did not annotate it"
-            layers.append(Layer(name, "linear" if kind == "linear" else "conv", scale, reason))
+            layers.append(Layer(name, kind, scale, reason))
     return layers
+
+
+def layer_kind(node: fx.Node) -> str | None:
+    """``conv`` or ``linear`` for a node that is one, else None."""
+    if node.op != "call_function" or getattr(node.target, "namespace", None) != "aten":
+        return None
+    if node.target._opname == "linear":
+        return "linear"
+    return "conv" if node.target._opname.startswith("conv") else None
 
 
 def module_path(node: fx.Node) -> str:

@@ -22,7 +22,7 @@ from torch._inductor.utils import run_and_get_graph_lowering
 from xpuqlib.device import MODES, cpu_has_vnni, synchronize
 from xpuqlib.environment import pt2e_home
 from xpuqlib.errors import LoweringError, XpuqWarning
-from xpuqlib.passes import signed_to_unsigned
+from xpuqlib.passes import quantize_above_max_pool, signed_to_unsigned
 
 __all__ = ["Compilation", "Int8Call", "Lowered", "lower", "observe_compilation"]
 
@@ -69,7 +69,10 @@ class Compilation:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A compiled model for one input shape. Calling it never compiles anything again.
+    """A compiled model for one input shape.
+
+    Every strict export makes Dynamo forget what it compiled. The next call then compiles once
+    more, with the same freezing, and so to the same kernels.
 
     Attributes
     ----------
@@ -98,13 +101,17 @@ class Lowered:
                 f"called with {[list(s) for s in shapes]}.",
                 "Capture, convert and lower again for this shape, or pad the last batch.",
             )
-        # Another compilation, now without freezing, would run in floating point and say nothing.
-        with torch.no_grad(), torch.compiler.set_stance("fail_on_recompile"):
+        # Without the patch, another compilation would run in floating point and say nothing.
+        with torch.no_grad(), torch._inductor.config.patch(freezing=self.compilation.freezing):
             return self.compiled(*inputs)
 
 
 def lower(
-    converted: nn.Module, example_inputs: tuple[torch.Tensor, ...], *, freezing: bool = True
+    converted: nn.Module,
+    example_inputs: tuple[torch.Tensor, ...],
+    *,
+    freezing: bool = True,
+    int8_max_pool: bool = True,
 ) -> Lowered:
     """Compile a model with ``torch.compile`` and freezing, as the device needs it.
 
@@ -122,6 +129,8 @@ def lower(
         Inputs of the one shape that the result accepts; their device decides the lowering.
     freezing : bool
         Inductor replaces parameters by constants; without it no int8 kernel is generated.
+    int8_max_pool : bool
+        Quantize before a max-pool instead of after it, which changes no output bit.
 
     Raises
     ------
@@ -136,8 +145,11 @@ def lower(
     if device.type == "cuda":
         freezing = False
         notes.append("cuda: no oneDNN kernels, compiled without freezing as a reference")
-    if device.type == "cpu" and quantized:
+    if quantized:
         converted = copy.deepcopy(converted)
+        if int8_max_pool and (pools := quantize_above_max_pool(converted)):
+            notes.append(f"{pools} max-pool quantized before instead of after, exactly")
+    if device.type == "cpu" and quantized:
         rewritten = signed_to_unsigned(converted)
         notes.append(f"cpu: {rewritten} int8 activation nodes rewritten as uint8, exactly")
         if not cpu_has_vnni():

@@ -14,12 +14,15 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.benchmark import Measurement, Timer
 
 from xpuqlib.device import synchronize
+from xpuqlib.graph import layer_kind, module_path
 
 __all__ = [
     "Latency",
     "agreement",
+    "code_usage",
     "compare_latency",
     "flat_output",
+    "layer_sqnr",
     "predict",
     "size_in_bytes",
     "sqnr",
@@ -97,6 +100,84 @@ def size_in_bytes(module: nn.Module) -> int:
     else:
         tensors = [*module.parameters(), *module.buffers()]
     return sum({t.data_ptr(): t.numel() * t.element_size() for t in tensors}.values())
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph and keeps the outputs of chosen nodes, on the CPU."""
+
+    def __init__(self, graph_module: fx.GraphModule, wanted: Callable[[fx.Node], bool]) -> None:
+        super().__init__(graph_module)
+        self.wanted = wanted
+        self.kept: dict[str, torch.Tensor] = {}
+
+    def run_node(self, node: fx.Node) -> Any:
+        output = super().run_node(node)
+        if self.wanted(node):
+            self.kept[node.name] = output.detach().cpu()
+        return output
+
+
+def layer_sqnr(
+    prepared: fx.GraphModule, converted: fx.GraphModule, inputs: tuple[torch.Tensor, ...]
+) -> dict[str, float]:
+    """SQNR in dB at the output of every conv and linear, Q/DQ graph against fp32.
+
+    Each value holds the error of the layers before it, too. torchao's numeric debugger follows
+    nodes from before BatchNorm was folded, whose outputs mean something else; so both graphs here
+    are from after it.
+
+    Parameters
+    ----------
+    prepared : torch.fx.GraphModule
+        A copy of the prepared model, made before ``convert_pt2e``, which changes it. Its observers
+        see `inputs` once more.
+    converted : torch.fx.GraphModule
+        What became of it.
+    inputs : tuple of torch.Tensor
+        Of the captured shape.
+
+    Returns
+    -------
+    dict of str to float
+        By the name of the layer, in graph order.
+    """
+    outputs = []
+    for graph_module in (prepared, converted):
+        recorder = _Recorder(graph_module, lambda node: layer_kind(node) is not None)
+        with torch.no_grad():
+            recorder.run(*inputs)
+        outputs.append(recorder.kept)
+    reference, quantized = outputs
+    names = {node.name: module_path(node) or node.name for node in converted.graph.nodes}
+    return {names[node]: sqnr(reference[node], output) for node, output in quantized.items()}
+
+
+def code_usage(
+    converted: fx.GraphModule, inputs: tuple[torch.Tensor, ...]
+) -> dict[str, tuple[int, int]]:
+    """Smallest and largest of the 256 codes that each activation really uses.
+
+    Parameters
+    ----------
+    converted : torch.fx.GraphModule
+        From ``convert_pt2e``.
+    inputs : tuple of torch.Tensor
+        Of the captured shape.
+
+    Returns
+    -------
+    dict of str to (int, int)
+        By the name of what is quantized, in graph order.
+    """
+    quantize = torch.ops.quantized_decomposed.quantize_per_tensor.default
+    recorder = _Recorder(converted, lambda node: node.target is quantize)
+    with torch.no_grad():
+        recorder.run(*inputs)
+    sources = {n.name: n.args[0].name for n in converted.graph.nodes if n.target is quantize}
+    return {
+        sources[node]: (codes.min().item(), codes.max().item())
+        for node, codes in recorder.kept.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import fx
 
 from xpuqlib.errors import LoweringError
 
-__all__ = ["signed_to_unsigned"]
+__all__ = ["quantize_above_max_pool", "signed_to_unsigned"]
 
 OFFSET = 128  # from int8 (-128…127) to uint8 (0…255)
 
@@ -56,3 +56,43 @@ def signed_to_unsigned(graph_module: fx.GraphModule) -> int:
         node.args = (x, scale, zero_point + OFFSET, low + OFFSET, high + OFFSET, torch.uint8)
     graph_module.recompile()
     return len(signed)
+
+
+def quantize_above_max_pool(graph_module: fx.GraphModule) -> int:
+    """Quantize what goes into a max-pool as its output is quantized, in place.
+
+    The XPU quantizer leaves a max-pool between a convolution and a quantize in floating point.
+    Quantize and dequantize never decrease, so they commute with a maximum:
+    ``dq(q(max(x))) = max(dq(q(x)))``, bit for bit, and quantizing that result once more changes
+    nothing. The convolution before the pool can then write int8 itself. Padding does not matter
+    (each window holds at least one real element), NaN does: a maximum keeps it, int8 cannot.
+
+    Parameters
+    ----------
+    graph_module : torch.fx.GraphModule
+        From ``convert_pt2e``.
+
+    Returns
+    -------
+    int
+        Number of max-pools rewritten. One is left alone if its input is quantized already, or
+        unless every user quantizes it with the same scale, zero point and range.
+    """
+    ops = torch.ops.quantized_decomposed
+    quantize, dequantize = ops.quantize_per_tensor.default, ops.dequantize_per_tensor.default
+    rewritten = 0
+    for pool in list(graph_module.graph.nodes):
+        if pool.target is not torch.ops.aten.max_pool2d.default or not pool.users:
+            continue
+        source = pool.args[0]
+        settings = {user.args[1:] if user.target is quantize else None for user in pool.users}
+        if source.target is dequantize or None in settings or len(settings) > 1:
+            continue
+        [arguments] = settings
+        with graph_module.graph.inserting_before(pool):
+            codes = graph_module.graph.call_function(quantize, (source, *arguments))
+            values = graph_module.graph.call_function(dequantize, (codes, *arguments))
+        pool.replace_input_with(source, values)
+        rewritten += 1
+    graph_module.recompile()
+    return rewritten

@@ -11,7 +11,15 @@ from torch import fx, nn
 from xpuqlib.graph import module_path
 from xpuqlib.measure import Latency
 
-__all__ = ["draw_graph", "draw_histogram", "draw_latency", "draw_ranges"]
+__all__ = [
+    "draw_code_usage",
+    "draw_graph",
+    "draw_histogram",
+    "draw_latency",
+    "draw_layer_sqnr",
+    "draw_ranges",
+    "draw_scales",
+]
 
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, GREY = (
     "#0072B2",
@@ -157,6 +165,66 @@ def draw_ranges(observed: dict[str, nn.Module]) -> Figure:
         xlabel="observer, from input to output",
         ylabel="activation value, min to max",
     )
+    plt.close(figure)
+    return figure
+
+
+def draw_scales(qparams: dict[str, list[tuple[float, int]]]) -> Figure:
+    """Draw scale and zero point of every activation, one line for each configuration."""
+    figure, (top, bottom) = plt.subplots(2, sharex=True, figsize=(9, 5), layout="constrained")
+    for (label, pairs), color, marker in zip(
+        qparams.items(), (BLUE, ORANGE, GREEN), "os^", strict=False
+    ):
+        scales, zero_points = zip(*pairs, strict=True)
+        top.plot(scales, color=color, marker=marker, label=label)
+        bottom.plot(zero_points, color=color, marker=marker, label=label)
+    top.set(title="Scale and zero point of every activation, in graph order", ylabel="scale")
+    bottom.set(xlabel="observer, from input to output", ylabel="zero point (code)")
+    top.legend(frameon=False)
+    plt.close(figure)
+    return figure
+
+
+def draw_code_usage(usage: dict[str, dict[str, tuple[int, int]]]) -> Figure:
+    """Draw which of the 256 codes every activation uses, one panel for each configuration."""
+    figure, panels = plt.subplots(
+        1, len(usage), sharey=True, figsize=(10, 3.6), layout="constrained", squeeze=False
+    )
+    for axes, (label, ranges) in zip(panels[0], usage.items(), strict=True):
+        lows, highs = (torch.tensor(ends) for ends in zip(*ranges.values(), strict=True))
+        used = (highs - lows + 1).double()
+        axes.bar(range(len(ranges)), 256, bottom=-128, color=GREY, label="never used")
+        axes.bar(range(len(ranges)), used, bottom=lows, color=BLUE, label="used")
+        axes.set(
+            title=f"{label}: {used.mean() / 256:.0%} of the codes used",
+            xlabel="activation, from input to output",
+        )
+    panels[0][0].set(ylabel="int8 code", yticks=[-128, -64, 0, 64, 127])
+    panels[0][-1].legend(loc="lower left")
+    plt.close(figure)
+    return figure
+
+
+def draw_layer_sqnr(by_configuration: dict[str, dict[str, float]], worst: int = 3) -> Figure:
+    """Draw SQNR at every layer, and name the worst layers of each configuration."""
+    figure, axes = plt.subplots(figsize=(10, 4), layout="constrained")
+    for (label, values), color, marker in zip(
+        by_configuration.items(), (BLUE, ORANGE, GREEN), "os^", strict=False
+    ):
+        axes.plot(list(values.values()), color=color, marker=marker, label=label)
+        for name in sorted(values, key=values.get)[:worst]:
+            position = list(values).index(name)
+            axes.annotate(
+                name, (position, values[name]), xytext=(0, -14), textcoords="offset points",
+                ha="center", fontsize=8, color=color,
+            )  # fmt: skip
+    axes.set(
+        title="SQNR at the output of every layer; the worst are named",
+        xlabel="convolution or linear layer, from input to output",
+        ylabel="SQNR against fp32 (dB), higher is better",
+    )
+    axes.margins(y=0.15)
+    axes.legend(frameon=False)
     plt.close(figure)
     return figure
 
