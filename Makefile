@@ -35,8 +35,10 @@ lab: $(STAMP) ## JupyterLab on the lessons
 
 notebooks: $(STAMP) ## execute the lessons in place, on the CPU, as they are committed
 	CUDA_VISIBLE_DEVICES= ONEAPI_DEVICE_SELECTOR='!*:gpu' $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
-		--ExecutePreprocessor.record_timing=False --CoalesceStreamsPreprocessor.enabled=True \
+		--ExecutePreprocessor.record_timing=False \
 		notebooks/*.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --inplace --CoalesceStreamsPreprocessor.enabled=True \
+		notebooks/*.ipynb # progress bars: once more, now that their output is there
 
 benchmark: $(STAMP) ## the speed of int8 against compiled fp32, at 224×224
 	$(BIN)/python benchmarks/speed.py
@@ -48,8 +50,8 @@ $(STAMP): pyproject.toml
 	@if [ -f $(VENV)/torch-index ] && [ "$(TORCH_INDEX)" != "$(RECORDED_INDEX)" ]; then \
 		echo "torch now comes from '$(TORCH_INDEX)': making $(VENV) anew"; rm -rf $(VENV); fi
 	$(PYTHON) -m venv $(VENV)
+	@printf '%s' '$(TORCH_INDEX)' > $(VENV)/torch-index
 	@if [ -n "$(TORCH_INDEX)" ]; then set -x; \
 		$(BIN)/python -m pip install $(TORCH_$(TRACK)) --index-url $(TORCH_INDEX); fi
 	$(BIN)/python -m pip install -e ".[$(TRACK),test]"
-	@printf '%s' '$(TORCH_INDEX)' > $(VENV)/torch-index
 	@touch $@

@@ -25,11 +25,11 @@ def write(path, *sources):
 
 
 def test_run_goes_on_after_a_failure_and_tells_of_it(tmp_path):
-    bad = write(tmp_path / "bad.ipynb", "x = 1", "raise ValueError('no such layer')")
+    bad = write(tmp_path / "bad.ipynb", "x = 1", "raise ValueError('no such [/layer]')")
     good = write(tmp_path / "good.ipynb", "print(device)")
     run = xpuq("run", bad, good, "--device", "cpu", "--out", tmp_path / "out", env=wide())
     assert run.returncode == 1
-    assert "failed in cell [4]: ValueError: no such layer" in run.stdout
+    assert "failed in cell [4] of the executed notebook: ValueError: no such [/layer]" in run.stdout
     assert "1 of 2 notebooks passed" in run.stdout
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"index.html", "bad.ipynb", "bad.html", "good.ipynb", "good.html"}
@@ -50,6 +50,8 @@ def test_run_passes(tmp_path):
         (["03", "-p", "batch_size=many"], "valid integer"),
         (["03", "-p", "batch_size"], "not NAME=VALUE"),
         (["03", "--device", "gpu"], "device=gpu is not possible"),
+        (["03", "--device", "cpu", "-p", "device=cpu"], "given twice"),
+        (["[/x]"], "'[/x]' matches 0 notebooks"),
         (["99"], "'99' matches 0 notebooks"),
         (["-p", "model=resnet18"], "00_check_your_machine.ipynb has no parameter 'model'"),
     ],

@@ -82,6 +82,7 @@ def test_no_track_is_an_error_that_names_the_mend(monkeypatch, torch):
         (None, "2.15.0", False),
         ("2.8.10+xpu", "2.8.0+xpu", False),
         ("2.8.0", "2.15.0", True),
+        ("2.8.0", "2.8.0+xpu", True),
         ("2.8.0", None, True),
     ],
 )

@@ -12,8 +12,10 @@ from torch import nn
 from xpuqlib.environment import pt2e_home
 from xpuqlib.errors import EvidenceError
 from xpuqlib.evidence import Evidence, collect_evidence
+from xpuqlib.graph import quantizable_layers
 from xpuqlib.lowering import Lowered, lower, observe_compilation
 from xpuqlib.models import load_model
+from xpuqlib.names import MODELS
 from xpuqlib.passes import signed_to_unsigned
 from xpuqlib.pt2e import capture, convert_pt2e
 
@@ -54,7 +56,7 @@ def test_evidence_is_shown_and_recorded(tiny_flow):
     proof = evidence_of(tiny_flow)
     page = proof._repr_html_()
     assert "rehearsed on cpu" in page
-    assert "Nothing was left in floating point" in page
+    assert "No conv or linear was left in floating point" in page
     values = json.loads(json.dumps(proof.to_dict()))
     assert values["counts"]["conv"]["generated"] == 1
     assert [layer["name"] for layer in values["layers"]] == ["conv", "linear"]
@@ -110,8 +112,8 @@ def test_failure_3_no_freezing_no_int8(tiny_flow, by):
     else:  # the tutorial's own line
         compiled = torch.compile(converted)
         compilation = observe_compilation(compiled, inputs)
-        shapes = (inputs[0].shape,)
-        lowered = Lowered(compiled, compilation, shapes, inputs[0].device, "reference", ())
+        signature = tiny_flow.lowered.signature
+        lowered = Lowered(compiled, compilation, signature, inputs[0].device, "reference", ())
     proof = collect_evidence(model, converted, lowered, inputs)
     assert proof.mode == "reference"
     with pytest.raises(EvidenceError, match=r"freezing was off(?s:.*)TORCHINDUCTOR_FREEZING"):
@@ -131,7 +133,8 @@ program = torch.export.load(sys.argv[2]).module()
 torch._inductor.config.freezing = True
 compiled = torch.compile(program)
 compilation = observe_compilation(compiled, (x,))
-lowered = Lowered(compiled, compilation, (x.shape,), x.device, "reference", ())
+signature = (f"{list(x.shape)} {x.dtype} on cpu",)
+lowered = Lowered(compiled, compilation, signature, x.device, "reference", ())
 collect_evidence(model, program, lowered, (x,)).require_int8()
 """
 
@@ -223,6 +226,30 @@ def test_a_missing_kernel_is_explained(tiny_flow, wrong, message):
     layers = tuple(replace(layer, generated=False) for layer in proof.layers)
     with pytest.raises(EvidenceError, match=rf"\(conv, linear\).*{message}"):
         replace(proof, layers=layers, **wrong).require_int8()
+
+
+def test_partial_quantization_is_not_enough(tiny_flow):
+    proof = evidence_of(tiny_flow)
+    first, second = proof.layers
+    missed = replace(second, quantized=False, reason="the quantizer did not annotate it")
+    with pytest.raises(EvidenceError, match=r"Not everything was quantized: 1 of 2"):
+        replace(proof, layers=(first, missed)).require_int8()
+
+
+def test_what_runs_between_the_int8_kernels_is_named(resnet_flow):
+    kernels = evidence_of(resnet_flow).other_kernels
+    assert any("mean" in kernel for kernel in kernels)  # the average pooling before the linear
+    assert any("quantize_per_tensor" in kernel for kernel in kernels)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_of_the_kit_is_quantized_whole(name):
+    torch.manual_seed(0)
+    model, x = load_model(name, "random"), torch.randn(2, 3, 64, 64)
+    layers = quantizable_layers(quantize(capture(model, (x,)), x))
+    expected = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    assert len(layers) == len(expected)
+    assert all(layer.scale is not None for layer in layers)
 
 
 def test_no_call_is_counted_for_two_layers(tiny_flow):

@@ -1,6 +1,11 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from conftest import quantize
+from torch import nn
 
 from xpuqlib.errors import LoweringError, XpuqWarning
 from xpuqlib.lowering import lower, observe_compilation
@@ -34,8 +39,12 @@ def test_int8_max_pool_is_the_same_and_can_be_switched_off(resnet_flow):
 
 
 def test_another_shape_is_an_error_not_a_silent_compilation(tiny_flow):
-    with pytest.raises(LoweringError, match=r"Lowered for shapes \[\[8, 3, 16, 16\]\]"):
+    with pytest.raises(
+        LoweringError, match=r"Lowered for \[8, 3, 16, 16\] torch.float32 on cpu, called"
+    ):
         tiny_flow.lowered(tiny_flow.inputs[0][:2])
+    with pytest.raises(LoweringError, match=r"called with .* torch.float64"):
+        tiny_flow.lowered(tiny_flow.inputs[0].double())
 
 
 @pytest.mark.parametrize("forget", ["export", "reset"])
@@ -108,3 +117,31 @@ def test_cuda_is_a_reference_without_freezing(tiny):
     assert not lowered.compilation.freezing
     # Triton sums in another order; an activation on an edge may move by one int8 step.
     torch.testing.assert_close(lowered(x), converted(x), atol=0.02, rtol=0)
+
+
+FLOAT_MODEL = """
+import torch
+from xpuqlib.lowering import lower
+torch.manual_seed(0)
+model, x = torch.nn.Linear(3, 4).eval(), torch.ones(2, 3)
+compilation = lower(model, (x,), freezing=False).compilation
+assert compilation.code
+assert "fxgraph_cache_hit" not in compilation.counters
+"""
+
+
+def test_a_warm_cache_does_not_take_the_proof_away(tmp_path):
+    env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    for _ in range(2):
+        child = subprocess.run(
+            [sys.executable, "-c", FLOAT_MODEL], capture_output=True, text=True, env=env
+        )
+        assert child.returncode == 0, child.stderr
+
+
+def test_a_compilation_that_fails_is_our_error(monkeypatch, tiny):
+    model, x = tiny
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/nowhere/g++",))
+    with pytest.raises(LoweringError, match=r"cannot compile(?s:.*)xpuq doctor"):
+        lower(nn.Sequential(model, nn.Softplus(beta=1.2345)), (x + 1,))

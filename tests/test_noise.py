@@ -1,8 +1,6 @@
 import logging
 import warnings
 
-import pytest
-
 from xpuqlib.noise import LOG_MESSAGES, WARNINGS, filter_known_noise
 
 
@@ -26,11 +24,3 @@ def test_known_messages_go_and_others_stay(caplog):
         warnings.warn("To copy construct from a tensor, it is recommended …", stacklevel=1)
         warnings.warn("To copy something else", stacklevel=1)
     assert [str(w.message) for w in caught] == ["To copy something else"]
-
-
-@pytest.mark.parametrize("logger", {name for name, *_ in LOG_MESSAGES})
-def test_a_second_call_adds_no_second_filter(logger):
-    filter_known_noise()
-    before = len(logging.getLogger(logger).filters)
-    filter_known_noise()
-    assert len(logging.getLogger(logger).filters) == before

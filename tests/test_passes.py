@@ -3,27 +3,35 @@ import math
 
 import pytest
 import torch
-from conftest import quantize
+from conftest import prepare, quantize
 from torch import nn
 
 from xpuqlib.errors import LoweringError
 from xpuqlib.models import load_model
 from xpuqlib.passes import quantize_above_max_pool, signed_to_unsigned
-from xpuqlib.pt2e import capture
+from xpuqlib.pt2e import capture, observers
 
 
 class SharedObservers(nn.Module):
-    """A residual addition: both of its inputs and its output share observers."""
+    """Pooling and flatten pass codes on: their outputs share the observers of their inputs."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.left, self.right = (nn.Conv2d(c, 8, 3, padding=1) for c in (3, 8, 8))
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.left, self.right, self.last = (nn.Conv2d(8, 8, 3, padding=1) for _ in range(3))
+        self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(8, 4)
 
     def forward(self, x):
         x = self.stem(x).relu()
-        x = (self.left(x) + self.right(x)).relu() + x
-        return self.head(nn.functional.max_pool2d(x, 2).mean((2, 3)))
+        x = self.last((self.left(x) + self.right(x)).relu())
+        return self.head(torch.flatten(self.pool(x), 1))
+
+
+def test_the_hand_made_net_does_share_observers():
+    model, x = build("shared observers")
+    found = list(observers(prepare(capture(model, (x,)))).values())
+    assert len({id(observer) for observer in found}) < len(found)
 
 
 def build(name: str) -> tuple[nn.Module, torch.Tensor]:

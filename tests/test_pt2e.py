@@ -41,6 +41,15 @@ def test_capture_refuses_two_devices(tiny):
         pt2e.capture(model, (x.to("meta"),))
 
 
+def test_capture_refuses_inputs_that_the_model_does_not_take(tiny):
+    model, x = tiny
+    with pytest.raises(CaptureError, match=r"Pass a tuple: \(x,\)"):
+        pt2e.capture(model, x)
+    for wrong in (x[:, :2], x.double()):
+        with pytest.raises(CaptureError, match=r"does not run on these inputs(?s:.*)dtype that"):
+            pt2e.capture(model, (wrong,))
+
+
 def test_capture_names_what_export_cannot_do():
     class Branch(nn.Module):
         def forward(self, x):
@@ -85,6 +94,7 @@ def test_calibrate_takes_an_iterator(prepared):
         (lambda x: x[:3], r"shape \[3, 3, 16, 16\]; \[8, 3, 16, 16\] was captured"),
         (lambda x: x[0], "shape"),
         (lambda x: x.double(), "torch.float64; torch.float32"),
+        (lambda x: x.to("meta"), "Batch 1 is on meta; cpu was captured"),
         (lambda x: x / 0, "NaN or infinite"),
         (lambda x: torch.full_like(x, float("nan")), "NaN or infinite"),
     ],

@@ -10,7 +10,7 @@ from xpuqlib.record import MIME_TYPE, RunRecord, read_record
 def record():
     return RunRecord(
         lesson="03", parameters={"batch_size": 8}, device="cpu", device_name="a CPU",
-        mode="rehearsed", metrics={"top1": 0.98, "sqnr": None}, seconds=1.5, seed=0,
+        mode="rehearsed", metrics={"top1": 0.98, "sqnr": float("inf")}, seconds=1.5, seed=0,
     )  # fmt: skip
 
 
@@ -23,6 +23,7 @@ def test_a_record_comes_back_from_its_notebook(record, tmp_path):
     write(tmp_path / "run.ipynb", record._repr_mimebundle_())
     assert read_record(tmp_path / "run.ipynb") == record
     assert record.versions["torch"]
+    assert record.metrics["sqnr"] is None  # JSON has no infinity
 
 
 def test_a_record_is_readable_for_people(record):

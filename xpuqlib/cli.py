@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from xpuqlib.errors import XpuqError
@@ -43,7 +44,8 @@ def doctor(
     else:
         table = Table("check", "", "found", "mend", title="xpuq doctor")
         for check in checks:
-            table.add_row(check.name, _coloured(check.status), check.found, check.mend)
+            found, mend = escape(check.found), escape(check.mend)
+            table.add_row(check.name, _coloured(check.status), found, mend)
         Console().print(table)
     raise typer.Exit(any(check.status == PROBLEM for check in checks))
 
@@ -58,7 +60,9 @@ def run(
         list[str] | None,
         typer.Option("-p", metavar="NAME=VALUE", help="Parameter for every notebook named."),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="|".join(DEVICES), help="Where to run.")] = "auto",
+    device: Annotated[
+        str | None, typer.Option(metavar="|".join(DEVICES), help="Short for -p device=….")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for results.  [default: runs/DATE-TIME]")
     ] = None,
@@ -67,24 +71,30 @@ def run(
     from xpuqlib.runner.execute import execute, find_notebooks, plan, write_index
     from xpuqlib.runner.parameters import split_assignments
 
-    values = split_assignments(p or []) | {"device": device}
+    values = split_assignments([*(p or []), *([f"device={device}"] if device else [])])
     jobs = plan(find_notebooks(notebooks or []), values)
     out = out or Path("runs") / time.strftime("%Y%m%d-%H%M%S")
     console, results = Console(), []
+    interrupted = False
     for number, job in enumerate(jobs, start=1):
-        console.print(f"[bold]{number}/{len(jobs)} {job.notebook.stem}[/bold]")
-        results.append(execute(job, out))
-        if results[-1].result == "interrupted":
+        try:
+            console.print(f"[bold]{number}/{len(jobs)} {escape(job.notebook.stem)}[/bold]")
+            results.append(execute(job, out))
+            interrupted = results[-1].result == "interrupted"
+        except KeyboardInterrupt:
+            interrupted = True  # between two notebooks, or while a page was written
+        if interrupted:
             break
     table = Table("notebook", "device", "mode", "seconds", "result")
     for r in results:
-        shown = _coloured(r.result) + (f" {r.error}" if r.error else "")
-        table.add_row(r.notebook, r.device or "–", r.mode or "–", f"{r.seconds:.0f}", shown)
+        shown = _coloured(r.result) + (f" {escape(r.error)}" if r.error else "")
+        table.add_row(escape(r.notebook), r.device or "–", r.mode or "–", f"{r.seconds:.0f}", shown)
     index = write_index(results, out)
     passed = sum(r.result == "passed" for r in results)
     console.print(table)
-    console.print(f"{passed} of {len(jobs)} notebooks passed. Results: {index}", soft_wrap=True)
-    if results[-1].result == "interrupted":
+    summary = f"{passed} of {len(jobs)} notebooks passed. Results: {index}"
+    console.print(escape(summary), soft_wrap=True)
+    if interrupted:
         raise typer.Exit(130)
     raise typer.Exit(passed < len(jobs))
 
@@ -94,5 +104,6 @@ def main() -> None:
     try:
         app()
     except XpuqError as error:
-        Console(stderr=True).print(f"[red]xpuq:[/red] {error}", soft_wrap=True, highlight=False)
+        message = f"[red]xpuq:[/red] {escape(str(error))}"
+        Console(stderr=True).print(message, soft_wrap=True, highlight=False)
         sys.exit(2)

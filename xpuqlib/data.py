@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 
 from xpuqlib.errors import DataError
 
-__all__ = ["ImageData", "digits_split", "load_data"]
+__all__ = ["ImageData", "digits_split", "enlarge", "load_data"]
 
 NORMALIZATION = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
 DEFAULT_NORMALIZATION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -26,8 +26,6 @@ class ImageData:
 
     Attributes
     ----------
-    source : str
-        ``digits``, ``synthetic`` or the folder's path.
     calibration : tuple of torch.Tensor
         float32, ``[batch_size, 3, size, size]`` each, channels last, on the device.
     images : torch.Tensor
@@ -38,16 +36,10 @@ class ImageData:
         Number of classes of `labels`; 0 without labels.
     """
 
-    source: str
     calibration: tuple[torch.Tensor, ...]
     images: torch.Tensor
     labels: torch.Tensor | None
     classes: int
-
-    @property
-    def batch_size(self) -> int:
-        """Images in each calibration batch."""
-        return self.calibration[0].shape[0]
 
     @property
     def example(self) -> torch.Tensor:
@@ -99,8 +91,8 @@ def load_data(
         pixels = torch.rand(needed + batch_size, 3, image_size, image_size, generator=generator)
         pool, images, labels, classes = pixels[:needed], pixels[needed:], None, 0
     elif source == "digits":
-        pool, _, images, labels = digits_split(image_size)
-        classes = 10
+        pool, _, images, labels = digits_split()
+        images, classes = enlarge(images, image_size), 10
     else:
         pool, images, labels, classes = _folder(Path(source), image_size, needed, generator)
     mean, std = (
@@ -108,29 +100,33 @@ def load_data(
     )
     # More images than the pool has are taken a second time: min, max and histogram stay honest.
     order = torch.cat([torch.randperm(len(pool), generator=generator)] * -(-needed // len(pool)))
-    calibration = ((pool[order[:needed]] - mean) / std).to(
-        device, memory_format=torch.channels_last
-    )
-    return ImageData(source, calibration.split(batch_size), (images - mean) / std, labels, classes)
+    pool = pool[order[:needed]]
+    pool = enlarge(pool, image_size) if source == "digits" else pool
+    calibration = ((pool - mean) / std).to(device, memory_format=torch.channels_last)
+    return ImageData(calibration.split(batch_size), (images - mean) / std, labels, classes)
 
 
-def digits_split(size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """scikit-learn's 8×8 digits as RGB images, 75 % to train and calibrate, 25 % to test.
+def digits_split() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Split scikit-learn's digits, 75 % to train and calibrate, 25 % to test, stratified.
 
     Returns
     -------
     train_images, train_labels, test_images, test_labels : torch.Tensor
-        Images float32 ``[1347 or 450, 3, size, size]`` in 0…1, labels int64.
+        Images float32 ``[1347 or 450, 1, 8, 8]`` in 0…1, labels int64.
     """
     digits = load_digits()
     pixels = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
-    pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
-    pixels = pixels.expand(-1, 3, -1, -1).contiguous()
     labels = torch.tensor(digits.target, dtype=torch.int64)
     train, test = train_test_split(
         range(len(labels)), test_size=0.25, stratify=digits.target, random_state=0
     )
     return pixels[train], labels[train], pixels[test], labels[test]
+
+
+def enlarge(digits: torch.Tensor, size: int) -> torch.Tensor:
+    """Digits ``[n, 1, 8, 8]`` as RGB images ``[n, 3, size, size]``, bilinear."""
+    pixels = F.interpolate(digits, size=(size, size), mode="bilinear", align_corners=False)
+    return pixels.expand(-1, 3, -1, -1).contiguous()
 
 
 def _folder(path: Path, size: int, needed: int, generator: torch.Generator):

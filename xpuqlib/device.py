@@ -90,7 +90,9 @@ def describe_device(device: torch.device) -> DeviceInfo:
             "bf16": torch.cpu._is_avx512_bf16_supported(),
             "threads": torch.get_num_threads(),
         }
-        return DeviceInfo("cpu", _cpu_name(), MODES["cpu"], features=features)
+        # platform.processor() is empty on most Linux systems.
+        name = _cpuinfo("model name") or platform.processor() or platform.machine()
+        return DeviceInfo("cpu", name, MODES["cpu"], features=features)
     module = torch.xpu if device.type == "xpu" else torch.cuda
     properties = module.get_device_properties(device)
     wanted = {
@@ -115,16 +117,19 @@ def cpu_has_vnni() -> bool:
     ``ONEDNN_MAX_CPU_ISA`` counts: it takes the instructions away from oneDNN.
     """
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
-    return torch.cpu._is_vnni_supported() and limit not in _ISA_WITHOUT_VNNI
+    # torch asks for AVX512-VNNI only; client CPUs have AVX-VNNI instead.
+    has = torch.cpu._is_vnni_supported() or "avx_vnni" in _cpuinfo("flags").split()
+    return has and limit not in _ISA_WITHOUT_VNNI
 
 
-def _cpu_name() -> str:
-    if os.path.exists("/proc/cpuinfo"):  # platform.processor() is empty on most Linux systems
+def _cpuinfo(key: str) -> str:
+    """One value of Linux's /proc/cpuinfo, empty elsewhere."""
+    if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             for line in lines:
-                if line.startswith("model name"):
+                if line.startswith(key):
                     return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return ""
 
 
 def synchronize(device: torch.device) -> None:

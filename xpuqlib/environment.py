@@ -136,15 +136,20 @@ def requirement_problems() -> list[str]:
     for package in PACKAGES:
         for text in (metadata.requires(package) or []) if installed_version(package) else []:
             requirement = Requirement(text)
-            if requirement.name in PACKAGES and requirement.marker is None:
+            applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if requirement.name in (*PACKAGES, *TRITON_PACKAGES) and applies:
                 needed.append(requirement)
     for requirement in needed:
         have = installed_version(requirement.name)
         if have is None and requirement.name != IPEX:  # without IPEX the ipex track still runs
-            problems.append(f"{requirement} is needed, but {requirement.name} is missing")
+            problems.append(f"{_short(requirement)} is needed, but it is missing")
         elif have and not requirement.specifier.contains(have, prereleases=True):
-            problems.append(f"{requirement} is needed, but {have} is installed")
+            problems.append(f"{_short(requirement)} is needed, but {have} is installed")
     return sorted(set(problems))
+
+
+def _short(requirement: Requirement) -> str:
+    return f"{requirement.name}{requirement.specifier}"
 
 
 def ipex_mismatch() -> str | None:
@@ -160,6 +165,8 @@ def ipex_mismatch() -> str | None:
         return f"IPEX {ipex} is installed without torch"
     if Version(ipex).release[:2] != Version(torch).release[:2]:
         return f"IPEX {ipex} needs torch {'.'.join(ipex.split('.')[:2])}.*, not {torch}"
+    if ("+xpu" in ipex) != ("+xpu" in torch):
+        return f"IPEX {ipex} and torch {torch} are not both built for XPU"
     return None
 
 

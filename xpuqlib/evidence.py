@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from xpuqlib.errors import EvidenceError
-from xpuqlib.graph import Layer, quantizable_layers
+from xpuqlib.graph import UNSUPPORTED, Layer, quantizable_layers
 from xpuqlib.lowering import Int8Call, Lowered
 from xpuqlib.measure import flat_output, sqnr
 
@@ -55,6 +55,8 @@ class Evidence:
         As in `xpuqlib.lowering.Compilation`.
     matcher_counts : dict of str to int
         Inductor's own counters of matched convs and linears.
+    other_kernels : tuple of str
+        What runs between the int8 kernels, by the names that Inductor gave.
     notes : tuple of str
         What lowering did differently than on an XPU.
     """
@@ -68,6 +70,7 @@ class Evidence:
     freezing: bool
     passes_loaded: bool
     matcher_counts: dict[str, int]
+    other_kernels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def count(self, kind: str, stage: str | None = None) -> int:
@@ -95,10 +98,12 @@ class Evidence:
         EvidenceError
             With the cause and the mend.
         """
-        if not any(layer.quantized for layer in self.layers):
+        missed = [x for x in self.layers if not x.quantized and UNSUPPORTED not in x.reason]
+        quantized = sum(layer.quantized for layer in self.layers)
+        if missed or not quantized:
             raise EvidenceError(
-                f"Nothing was quantized: 0 of {len(self.layers)} convs and linears have int8 "
-                "inputs and weights.",
+                f"{'Not everything' if quantized else 'Nothing'} was quantized: {quantized} of "
+                f"{len(self.layers)} convs and linears have int8 inputs and weights.",
                 "Capture with xpuqlib.pt2e.capture: strict export, under no_grad, without "
                 "@torch.no_grad() on forward; call set_global(...) on the quantizer.",
             )
@@ -162,6 +167,7 @@ class Evidence:
         """Plain values, for a run record; infinite and undefined decibels become None."""
         values = asdict(self) | {"counts": self.counts(), "notes": list(self.notes)}
         values["layers"] = list(values["layers"])
+        values["other_kernels"] = list(self.other_kernels)
         for key in ("sqnr_to_reference", "sqnr_to_fp32"):
             values[key] = values[key] if math.isfinite(values[key]) else None
         return values
@@ -183,8 +189,9 @@ class Evidence:
             + (
                 f"<details><summary>left in floating point</summary><ul>{left}</ul></details>"
                 if left
-                else "<p>Nothing was left in floating point.</p>"
+                else "<p>No conv or linear was left in floating point.</p>"
             )
+            + f"<p>Between the int8 kernels: {html.escape(', '.join(self.other_kernels))}</p>"
         )
 
 
@@ -244,6 +251,7 @@ def collect_evidence(
             kind: compilation.counters.get(f"q{kind}_weight_prepack_matcher_count", 0)
             for kind in ("conv", "linear")
         },
+        other_kernels=compilation.other_kernels,
         notes=lowered.notes,
     )
 

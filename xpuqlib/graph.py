@@ -11,6 +11,8 @@ from torch import fx
 
 __all__ = ["Layer", "count_operators", "layer_kind", "module_path", "quantizable_layers"]
 
+UNSUPPORTED = "XPUInductorQuantizer does not quantize"
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -54,7 +56,7 @@ def quantizable_layers(graph_module: fx.GraphModule) -> list[Layer]:
             name = module_path(node) or node.name
             scale, reason = _weight_scale(graph, node), ""
             if scale is None and ("transpose" in operator or operator == "conv3d"):
-                reason = f"XPUInductorQuantizer does not quantize {operator}"
+                reason = f"{UNSUPPORTED} {operator}"
             elif scale is None and path:
                 reason = f"inside {path}, a nested graph that the quantizer does not enter"
             elif scale is None:

@@ -14,6 +14,7 @@ from unittest import mock
 
 import torch
 import torch._dynamo.utils
+import torch._functorch.config
 import torch._inductor.config
 from torch import fx, nn
 from torch._inductor.graph import GraphLowering
@@ -27,6 +28,7 @@ from xpuqlib.passes import quantize_above_max_pool, signed_to_unsigned
 __all__ = ["Compilation", "Int8Call", "Lowered", "lower", "observe_compilation"]
 
 _INT8_CALL = re.compile(r"torch\.ops\.onednn\.(q(?:conv|linear)\w*)\S*\((.*)\)")
+_OTHER_KERNEL = re.compile(r"^ +((?:cpp|triton)\w*_fused_\w+|torch\.ops\.quantized\.\w+)", re.M)
 _PASSES_MODULE = "torchao.quantization.pt2e.quantizer.x86_inductor_quantizer"
 
 
@@ -52,6 +54,8 @@ class Compilation:
         Calls of oneDNN's int8 kernels in the generated code.
     counters : dict of str to int
         Inductor's counters, of this compilation only.
+    other_kernels : tuple of str
+        Generated kernels between the int8 calls, such as a pooling or a quantize.
     freezing, passes_loaded : bool
         Whether freezing was on, and Inductor's int8 passes registered; int8 needs both.
     seconds : float
@@ -62,6 +66,7 @@ class Compilation:
     matched: tuple[Int8Call, ...]
     generated: tuple[Int8Call, ...]
     counters: dict[str, int]
+    other_kernels: tuple[str, ...]
     freezing: bool
     passes_loaded: bool
     seconds: float
@@ -82,24 +87,23 @@ class Lowered:
         ``executed`` (int8 kernels on xpu), ``rehearsed`` (int8 kernels on cpu) or ``reference``
         (no int8 kernel ran).
     notes : tuple of str
-        What was done differently here than on an XPU.
+        Which exact rewrites were done, and what this device does differently than an XPU.
     """
 
     compiled: Callable[..., torch.Tensor]
     compilation: Compilation
-    shapes: tuple[torch.Size, ...]
+    signature: tuple[str, ...]
     device: torch.device
     mode: str
     notes: tuple[str, ...]
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Run without gradients; raises LoweringError for another shape than was lowered."""
-        shapes = tuple(x.shape for x in inputs)
-        if shapes != self.shapes:
+        """Run without gradients; LoweringError for another shape, dtype or device."""
+        signature = _signature(inputs)
+        if signature != self.signature:
             raise LoweringError(
-                f"Lowered for shapes {[list(s) for s in self.shapes]}, "
-                f"called with {[list(s) for s in shapes]}.",
-                "Capture, convert and lower again for this shape, or pad the last batch.",
+                f"Lowered for {', '.join(self.signature)}, called with {', '.join(signature)}.",
+                "Convert the input, pad the last batch, or capture, convert and lower again.",
             )
         # Without the patch, another compilation would run in floating point and say nothing.
         with torch.no_grad(), torch._inductor.config.patch(freezing=self.compilation.freezing):
@@ -161,18 +165,25 @@ def lower(
                 XpuqWarning,
                 stacklevel=2,
             )
-    with torch._inductor.config.patch(freezing=freezing):
+    # A cached graph comes back without its constants, and so without the proof.
+    with (
+        torch._inductor.config.patch(freezing=freezing, fx_graph_cache=False),
+        torch._functorch.config.patch(enable_autograd_cache=False),
+    ):
         compiled = torch.compile(converted, dynamic=False)
         try:
             compilation = observe_compilation(compiled, example_inputs)
         except torch._dynamo.exc.TorchDynamoException as error:
             raise LoweringError(
-                f"Inductor cannot compile this model for {device}: {str(error).splitlines()[0]}",
+                f"Inductor cannot compile this model for {device}: {error}".splitlines()[0],
                 "Run `xpuq doctor` (C++ compiler, Triton), then look at the cause above.",
             ) from error
     mode = MODES[device.type] if compilation.generated else "reference"
-    shapes = tuple(x.shape for x in example_inputs)
-    return Lowered(compiled, compilation, shapes, device, mode, tuple(notes))
+    return Lowered(compiled, compilation, _signature(example_inputs), device, mode, tuple(notes))
+
+
+def _signature(inputs: tuple[torch.Tensor, ...]) -> tuple[str, ...]:
+    return tuple(f"{list(x.shape)} {x.dtype} on {x.device.type}" for x in inputs)
 
 
 def observe_compilation(
@@ -212,6 +223,7 @@ def observe_compilation(
             _generated(name, args, matched) for name, args in _INT8_CALL.findall("\n".join(codes))
         ),
         counters=dict(Counter(torch._dynamo.utils.counters["inductor"]) - before),
+        other_kernels=tuple(dict.fromkeys(_OTHER_KERNEL.findall("\n".join(codes)))),
         freezing=torch._inductor.config.freezing,
         passes_loaded=pt2e_home() == "torch.ao" or _PASSES_MODULE in sys.modules,
         seconds=seconds,

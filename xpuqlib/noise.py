@@ -16,7 +16,7 @@ WARNINGS = [
     (UserWarning, r"To copy construct from a tensor",
      "Inductor's own lowering of qconv builds a zero point with it"),
     (UserWarning, r"The input of maxpool2d is not quantized",
-     "it names no layer and prints whole configurations; evidence lists what stayed in fp32"),
+     "it names no layer and prints whole configurations; evidence names the kernels between int8"),
     (FutureWarning, r"`?(torch\.)?export(_for_training)?.*strict",
      "torch announces a new default of `strict`; the lessons set it"),
     (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated",
@@ -39,14 +39,9 @@ class _StartsWith(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith(self.start)
 
-    def __eq__(self, other: object) -> bool:  # so that a second call adds nothing
-        return isinstance(other, _StartsWith) and other.start == self.start
-
-    __hash__ = None
-
 
 def filter_known_noise() -> None:
-    """Hide the messages listed in this module, and nothing else. Calling it twice is harmless."""
+    """Hide the messages listed in this module, and nothing else; importing xpuqlib calls it."""
     for category, message, _ in WARNINGS:
         warnings.filterwarnings("ignore", message=message, category=category)
     for logger, start, _ in LOG_MESSAGES:

@@ -13,8 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import fx, nn
@@ -84,6 +83,8 @@ def capture(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> fx.Gr
     CaptureError
         If the model trains, if devices differ, or if export fails.
     """
+    if isinstance(example_inputs, torch.Tensor):
+        raise CaptureError("The example inputs are one tensor.", "Pass a tuple: (x,).")
     training = [name or "the model" for name, module in model.named_modules() if module.training]
     if training:
         raise CaptureError(
@@ -97,6 +98,14 @@ def capture(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> fx.Gr
             f"Model and inputs are on {', '.join(sorted(map(str, devices)))}.",
             "Move both to one device: model.to(device), x.to(device).",
         )
+    try:
+        with torch.no_grad():
+            model(*example_inputs)
+    except Exception as error:  # whatever a model raises; it is named and kept as the cause
+        raise CaptureError(
+            f"{type(model).__name__} does not run on these inputs: {error}".splitlines()[0],
+            "Pass inputs of the shape and dtype that the model takes.",
+        ) from error
     try:
         # On a data-dependent branch torch prints the graph so far; the error names the line.
         with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
@@ -112,8 +121,9 @@ def capture(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> fx.Gr
 
 
 def observers(prepared: nn.Module) -> dict[str, ObserverBase]:
-    """Observers of a prepared model by name, in graph order."""
-    found = {name: m for name, m in prepared.named_modules() if isinstance(m, ObserverBase)}
+    """Observers of a prepared model by name, in graph order; a shared one has several names."""
+    modules = prepared.named_modules(remove_duplicate=False)
+    found = {name: module for name, module in modules if isinstance(module, ObserverBase)}
     order = [node.target for node in prepared.graph.nodes if node.op == "call_module"]
     return {name: found[name] for name in order if name in found}
 
@@ -127,10 +137,6 @@ class Calibration:
     seconds: float
     minimum: float
     maximum: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a run record."""
-        return asdict(self)
 
 
 def calibrate(
@@ -179,7 +185,7 @@ def calibrate(
             images += x.shape[0]
             low.append(x.amin().item())
             high.append(x.amax().item())
-            total.append(x.double().std().item())
+            total.append(x.float().std().item())
             progress.update(x.shape[0])
     if not count:
         raise CalibrationError("There are no calibration batches.", "Pass at least one batch.")
@@ -205,6 +211,11 @@ def _check_batch(x: torch.Tensor, expected: torch.Tensor, number: int) -> None:
             f"Batch {number} is {x.dtype}; {expected.dtype} was captured.",
             f"Convert it with x.to({expected.dtype}), with the training's normalization.",
         )
+    if x.device != expected.device:
+        raise CalibrationError(
+            f"Batch {number} is on {x.device}; {expected.device} was captured.",
+            f"Move it with x.to({str(expected.device)!r}).",
+        )
     if not torch.isfinite(x).all():
         raise CalibrationError(
             f"Batch {number} holds NaN or infinite values: an observer would keep them for ever.",
@@ -216,12 +227,12 @@ def _warn_if_unlike(seen: Calibration, deviation: float, like: torch.Tensor) -> 
     low, high = like.amin().item(), like.amax().item()
     width = max(high - low, 1e-12)
     outside = max(abs(seen.minimum - low), abs(seen.maximum - high)) / width
-    spread = deviation / max(like.double().std().item(), 1e-12)
+    spread = deviation / max(like.float().std().item(), 1e-12)
     if outside > 0.5 or not 0.5 < spread < 2:
         warnings.warn(
             f"Calibration images lie in [{seen.minimum:.3g}, {seen.maximum:.3g}] with deviation "
             f"{deviation:.3g}, evaluation images in [{low:.3g}, {high:.3g}] with "
-            f"{like.double().std().item():.3g}. Use the same preprocessing for both.",
+            f"{like.float().std().item():.3g}. Use the same preprocessing for both.",
             XpuqWarning,
             stacklevel=3,
         )

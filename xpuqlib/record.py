@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pandas
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from xpuqlib.environment import current_track, versions
 from xpuqlib.errors import RunError
@@ -50,6 +51,12 @@ class RunRecord(BaseModel):
     seed: int | None = None
     track: str = Field(default_factory=lambda: current_track().name)
     versions: dict[str, str | None] = Field(default_factory=versions)
+
+    @field_validator("metrics")
+    @classmethod
+    def _finite(cls, metrics: dict[str, float | None]) -> dict[str, float | None]:
+        # JSON has no infinity and no NaN: undefined is None.
+        return {k: v if v is not None and math.isfinite(v) else None for k, v in metrics.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

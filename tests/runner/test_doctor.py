@@ -2,10 +2,13 @@ import json
 import subprocess
 import sys
 from collections import namedtuple
+from importlib import metadata
 
 import pytest
+from typer.testing import CliRunner
 
 from xpuqlib import environment
+from xpuqlib.cli import app
 from xpuqlib.environment import IPEX
 from xpuqlib.runner import doctor
 
@@ -95,6 +98,21 @@ def test_a_mismatched_ipex_is_seen_and_not_imported(tmp_path, monkeypatch):
     assert found["IPEX"]["status"] == "problem"
     assert version in found["IPEX"]["found"]
     assert found["cpu"]["status"] in ("ok", "warning")  # torch was imported, IPEX was not
+
+
+def test_the_table_shows_a_mend_as_it_must_be_typed(pretend, no_probe, monkeypatch):
+    pretend(torch=None, torchvision=None)
+    monkeypatch.setenv("COLUMNS", "200")
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert 'pip install -e ".[current]"' in result.stdout
+
+
+def test_a_triton_for_another_torch_is_found(pretend, no_probe):
+    if not any("triton" in text for text in metadata.requires("torch")):
+        pytest.skip("this build of torch requires no Triton")
+    pretend(triton="1.0.0")
+    assert "triton" in checks()["packages together"].found
 
 
 def test_packages_that_do_not_belong_together(pretend, no_probe):

@@ -2,7 +2,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from xpuqlib.errors import ParameterError, RunError
+from xpuqlib.errors import ParameterError, RunError, TrackError
 from xpuqlib.runner.execute import Job, execute, find_notebooks, plan, write_index
 
 RECORD = """
@@ -34,7 +34,7 @@ def test_a_run_keeps_notebook_page_and_record(tmp_path):
 @pytest.mark.parametrize(
     ("source", "error"),
     [
-        ("1 / 0", "in cell [3]: ZeroDivisionError: division by zero"),
+        ("1 / 0", "in cell [3] of the executed notebook: ZeroDivisionError: division by zero"),
         ("import os; os._exit(1)", "the kernel died"),
     ],
 )
@@ -79,7 +79,35 @@ def test_notebooks_are_found_by_path_and_by_start(tmp_path):
 
 def test_index_links_every_page_and_escapes_errors(tmp_path):
     path = write(tmp_path / "a.ipynb", "raise ValueError('<b>')")
-    result = execute(Job(path, {}), tmp_path)
-    page = write_index([result], tmp_path).read_text()
+    result = execute(Job(path, {}), tmp_path / "out")
+    page = write_index([result], tmp_path / "out").read_text()
     assert '<a href="a.html">a</a>' in page
     assert "ValueError: &lt;b&gt;" in page
+
+
+def test_a_notebook_is_not_overwritten_by_its_result(tmp_path):
+    path = write(tmp_path / "a.ipynb", "1")
+    before = path.read_bytes()
+    with pytest.raises(RunError, match="would be overwritten"):
+        execute(Job(path, {}), tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_a_race_for_ports_gets_a_second_try(tmp_path, monkeypatch):
+    path, tries = write(tmp_path / "a.ipynb", "1"), []
+
+    def racing(*args, **kwargs):
+        tries.append(args)
+        raise RuntimeError("Kernel died before replying to kernel_info")
+
+    monkeypatch.setattr("papermill.execute_notebook", racing)
+    result = execute(Job(path, {}), tmp_path / "out")
+    assert (result.result, len(tries)) == ("failed", 2)
+    assert "Kernel died before replying" in result.error
+
+
+def test_a_mismatched_ipex_stops_the_plan(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.ipynb", "1")
+    monkeypatch.setattr("xpuqlib.runner.execute.ipex_mismatch", lambda: "IPEX 1 needs torch 1")
+    with pytest.raises(TrackError, match="IPEX 1 needs torch 1"):
+        plan([path], {})

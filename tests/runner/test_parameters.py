@@ -38,6 +38,9 @@ def test_texts_become_the_declared_types(notebook):
         ("model", "resnet19", "resnet18"),
         ("device", "gpu", "'auto', 'xpu', 'cuda' or 'cpu'"),
         ("image_size", "8", "greater than or equal to 32"),
+        ("image_size", "100000", "less than or equal to 1024"),
+        ("seed", str(2**70), "less than"),
+        ("data", "digit", "neither digits nor synthetic nor a folder"),
     ],
 )
 def test_wrong_values_name_what_is_possible(name, value, message):
@@ -50,6 +53,17 @@ def test_a_wrong_type_in_a_persons_own_notebook(notebook):
         check_parameters(notebook, {"rate": "fast"})
 
 
+def test_an_unannotated_parameter_takes_the_type_of_its_default(tmp_path):
+    cell = new_code_cell("alpha = 0.5\nn = 4", metadata={"tags": ["parameters"]})
+    nbformat.write(new_notebook(cells=[cell], metadata=PYTHON), tmp_path / "own.ipynb")
+    assert check_parameters(tmp_path / "own.ipynb", {"alpha": "0.1", "n": "8"}) == {
+        "alpha": 0.1,
+        "n": 8,
+    }
+    with pytest.raises(ParameterError, match="alpha=abc"):
+        check_parameters(tmp_path / "own.ipynb", {"alpha": "abc"})
+
+
 def test_a_notebook_without_parameters_cell_is_refused(tmp_path):
     bare = new_notebook(cells=[new_code_cell("a = 1")], metadata=PYTHON)
     nbformat.write(bare, tmp_path / "bare.ipynb")
@@ -59,6 +73,10 @@ def test_a_notebook_without_parameters_cell_is_refused(tmp_path):
 
 def test_what_is_no_notebook_is_refused(tmp_path):
     (tmp_path / "text.ipynb").write_text("hello")
+    for text in ("{}", "[1]", "null", '{"nbformat": 4}'):
+        (tmp_path / "other.ipynb").write_text(text)
+        with pytest.raises(RunError, match="cannot be read as a notebook"):
+            notebook_parameters(tmp_path / "other.ipynb")
     for name in ("text.ipynb", "missing.ipynb"):
         with pytest.raises(RunError, match="cannot be read as a notebook"):
             notebook_parameters(tmp_path / name)
@@ -66,6 +84,8 @@ def test_what_is_no_notebook_is_refused(tmp_path):
 
 def test_assignments():
     assert split_assignments(["a=1", "b=x=y", "c="]) == {"a": "1", "b": "x=y", "c": ""}
+    with pytest.raises(ParameterError, match="given twice"):
+        split_assignments(["a=1", "a=2"])
     for wrong in ("a", "=1", "a b=1"):
         with pytest.raises(ParameterError, match="NAME=VALUE"):
             split_assignments([wrong])

@@ -16,7 +16,8 @@ from nbclient.exceptions import DeadKernelError
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from papermill.exceptions import PapermillExecutionError
 
-from xpuqlib.errors import RunError
+from xpuqlib.environment import IPEX, ipex_mismatch
+from xpuqlib.errors import RunError, TrackError
 from xpuqlib.record import read_record
 from xpuqlib.runner.parameters import check_parameters
 
@@ -80,7 +81,15 @@ def find_notebooks(names: list[str], folder: Path = Path("notebooks")) -> list[P
 
 
 def plan(notebooks: list[Path], parameters: dict[str, Any]) -> list[Job]:
-    """Check the parameters of every notebook, before the first kernel starts."""
+    """Check the parameters of every notebook, before the first kernel starts.
+
+    Raises
+    ------
+    TrackError
+        If IPEX does not belong to torch: importing it could end every kernel without a word.
+    """
+    if mismatch := ipex_mismatch():
+        raise TrackError(f"{mismatch}.", f"pip uninstall {IPEX}, or see `xpuq doctor`.")
     return [Job(path, check_parameters(path, parameters)) for path in notebooks]
 
 
@@ -100,49 +109,66 @@ def execute(job: Job, out: Path) -> RunResult:
         If the folder cannot be written.
     """
     executed, partial = out / job.notebook.name, out / f".{job.notebook.stem}.partial.ipynb"
-    start, result, error = time.perf_counter(), "passed", ""
+    if executed.resolve() == job.notebook.resolve():
+        raise RunError(f"{executed} would be overwritten by its result.", "Choose another --out.")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        papermill.execute_notebook(
-            str(job.notebook),
-            str(partial),
-            job.parameters,
-            kernel_name="python3",
-            language="python",
-            cwd=os.getcwd(),
-            progress_bar=True,
-            # ipykernel warns of loopback TCP, and logs Ctrl-C as an error with a traceback.
-            extra_arguments=["--log-level=CRITICAL"],
-        )
-    except PapermillExecutionError as failure:
-        result, error = "failed", f"in cell [{failure.exec_count}]: {_one_line(failure)}"
-    except DeadKernelError:
-        result, error = "failed", "the kernel died (out of memory, or a crash in a library)"
-    except KeyboardInterrupt:
-        result, error = "interrupted", "interrupted from the keyboard"
+        partial.unlink(missing_ok=True)
     except OSError as failure:
         raise RunError(f"{out} cannot be written: {failure}", "Choose another --out.") from failure
+    start = time.perf_counter()
+    result, error = _run(job, partial)
     seconds = time.perf_counter() - start
+    record = None
     page = executed.with_suffix(".html")
     if partial.exists():
         os.replace(partial, executed)
-        _write_page(executed, page)
-    record = read_record(executed) if executed.exists() else None
-    return RunResult(
-        job.notebook.stem,
-        record.device if record else None,
-        record.mode if record else None,
-        seconds,
-        result,
-        error,
-        executed,
-        page,
-    )
+        try:
+            _write_page(executed, page)
+            record = read_record(executed)
+        except Exception as failure:  # whatever nbconvert raises must not lose the other results
+            result, error = (
+                "failed",
+                f"{error} {_one_line(type(failure).__name__, failure)}".strip(),
+            )
+    device, mode = (record.device, record.mode) if record else (None, None)
+    return RunResult(job.notebook.stem, device, mode, seconds, result, error, executed, page)
 
 
-def _one_line(failure: PapermillExecutionError) -> str:
-    message = re.sub(r"\s+", " ", re.sub(r"\x1b\[[0-9;]*m", "", str(failure.evalue))).strip()
-    return f"{failure.ename}: {message}"
+def _run(job: Job, partial: Path) -> tuple[str, str]:
+    """Execute into `partial`; returns the result and the error, empty if there is none."""
+    for may_try_again in (True, False):
+        try:
+            papermill.execute_notebook(
+                str(job.notebook),
+                str(partial),
+                job.parameters,
+                kernel_name="python3",
+                language="python",
+                cwd=os.getcwd(),
+                progress_bar=True,
+                # ipykernel warns of loopback TCP, and logs Ctrl-C as an error with a traceback.
+                extra_arguments=["--log-level=CRITICAL"],
+            )
+        except PapermillExecutionError as failure:
+            where = f"in cell [{failure.exec_count}] of the executed notebook"
+            return "failed", f"{where}: {_one_line(failure.ename, failure.evalue)}"
+        except DeadKernelError:
+            return "failed", "the kernel died (out of memory, or a crash in a library)"
+        except KeyboardInterrupt:
+            return "interrupted", "interrupted from the keyboard"
+        except Exception as failure:  # one notebook's trouble must not stop the others
+            # Kernels that start at the same time can race for a port: worth one more try.
+            if may_try_again and "Kernel died before replying" in str(failure):
+                continue
+            return "failed", _one_line(type(failure).__name__, failure)
+        return "passed", ""
+    raise AssertionError("unreachable")
+
+
+def _one_line(name: str, message: object) -> str:
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(message))
+    return f"{name}: {' '.join(text.split())}"
 
 
 def _write_page(executed: Path, page: Path) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import papermill
+from nbformat.validator import ValidationError as JsonSchemaError
 from papermill.iorw import load_notebook_node
 from papermill.utils import find_first_tagged_cell_index
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from xpuqlib.errors import ParameterError, RunError
-from xpuqlib.names import DEVICES, MODELS, WEIGHTS
+from xpuqlib.names import DATA, DEVICES, MODELS, WEIGHTS
 
 __all__ = ["LessonParameters", "check_parameters", "notebook_parameters", "split_assignments"]
+
+
+def _existing_data(value: str) -> str:
+    if value not in DATA and not Path(value).is_dir():
+        raise ValueError(f"neither {' nor '.join(DATA)} nor a folder that exists")
+    return value
 
 
 class LessonParameters(BaseModel):
@@ -26,11 +34,15 @@ class LessonParameters(BaseModel):
     weights: Literal[WEIGHTS] = Field(
         "digits", description="trained here on digits, torchvision's ImageNet weights, or random"
     )
-    data: str = Field("digits", description="digits, synthetic, or a folder of images by class")
-    image_size: int = Field(32, ge=32, description="pixels of a side")
+    data: Annotated[str, AfterValidator(_existing_data)] = Field(
+        "digits", description="digits, synthetic, or a folder of images by class"
+    )
+    image_size: int = Field(32, ge=32, le=1024, description="pixels of a side")
     batch_size: int = Field(32, ge=1, description="images in a batch")
     calibration_batches: int = Field(8, ge=1, description="batches that the observers see")
-    seed: int = Field(0, ge=0, description="seed of the choice of images and of random weights")
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="seed of the choice of images and of random weights"
+    )
 
 
 _PLAIN_TYPES = {"int": int, "float": float, "bool": bool, "str": str}
@@ -50,7 +62,8 @@ def notebook_parameters(path: Path) -> dict[str, Any]:
     try:
         notebook = load_notebook_node(str(path))
         parameters = papermill.inspect_notebook(str(path))
-    except (OSError, ValueError) as error:
+        # JSON that is no notebook fails in nbformat and papermill in many ways.
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, JsonSchemaError) as error:
         raise RunError(
             f"{path} cannot be read as a notebook: {error}",
             "Name an .ipynb file that JupyterLab opens and saves.",
@@ -68,6 +81,8 @@ def split_assignments(assignments: list[str]) -> dict[str, str]:
     values = {}
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
+        if name in values:
+            raise ParameterError(f"-p {name} is given twice.", "Give each parameter once.")
         if not equals or not name.isidentifier():
             raise ParameterError(f"-p {assignment} is not NAME=VALUE.", "Write -p batch_size=8.")
         values[name] = value
@@ -109,8 +124,7 @@ def check_parameters(path: Path, values: dict[str, Any]) -> dict[str, Any]:
                 )
                 checked[name] = getattr(one, name)
             else:
-                declared = known[name]["inferred_type_name"]
-                checked[name] = TypeAdapter(_PLAIN_TYPES.get(declared, str)).validate_python(value)
+                checked[name] = TypeAdapter(_declared(known[name])).validate_python(value)
         except ValidationError as error:
             detail = error.errors()[0]
             raise ParameterError(
@@ -118,6 +132,16 @@ def check_parameters(path: Path, values: dict[str, Any]) -> dict[str, Any]:
                 f"{name} is: {_meaning(name, known)}.",
             ) from error
     return checked
+
+
+def _declared(parameter: dict[str, Any]) -> type:
+    """Take the annotated type of a person's own parameter, or else that of its default."""
+    if parameter["inferred_type_name"] in _PLAIN_TYPES:
+        return _PLAIN_TYPES[parameter["inferred_type_name"]]
+    try:
+        return type(ast.literal_eval(parameter["default"]))
+    except (ValueError, SyntaxError):  # the default is an expression: only the notebook knows
+        return str
 
 
 def _meaning(name: str, known: dict[str, Any]) -> str:
