@@ -1,19 +1,24 @@
+import copy
 import math
 import time
 
 import pytest
 import torch
+from conftest import prepare
 from torch import nn
 
 from xpuqlib.measure import (
     agreement,
+    code_usage,
     compare_latency,
     flat_output,
+    layer_sqnr,
     predict,
     size_in_bytes,
     sqnr,
     top1,
 )
+from xpuqlib.pt2e import capture, convert_pt2e
 
 
 def test_sqnr_of_a_known_error():
@@ -69,3 +74,42 @@ def test_latency_finds_the_slower_one_and_runs_often_enough():
     assert latencies["slow"].median > 3 * latencies["fast"].median
     assert latencies["slow"].runs >= 20
     assert latencies["slow"].iqr >= 0
+
+
+@pytest.fixture
+def before_and_after(tiny):
+    model, x = tiny
+    prepared = prepare(capture(model, (x,)))
+    with torch.no_grad():
+        prepared(x)
+    reference = copy.deepcopy(prepared)
+    return reference, convert_pt2e(prepared), x
+
+
+def test_layer_sqnr_follows_the_error_through_the_layers(before_and_after, tiny):
+    reference, converted, x = before_and_after
+    by_layer = layer_sqnr(reference, converted, (x,))
+    assert list(by_layer) == ["conv", "linear"]
+    with torch.no_grad():
+        whole = sqnr(tiny[0](x), converted(x))
+    assert by_layer["linear"] == pytest.approx(whole, abs=1e-3)  # the last layer is the output
+    assert by_layer["conv"] > 30
+
+
+def test_layer_sqnr_finds_the_layer_that_was_spoiled(before_and_after):
+    reference, converted, x = before_and_after
+    good = layer_sqnr(reference, converted, (x,))
+    weights = [b for b in converted.buffers() if b.dtype == torch.int8 and b.shape == (4, 16)]
+    weights[0].zero_()
+    spoiled = layer_sqnr(reference, converted, (x,))
+    assert spoiled["conv"] == good["conv"]
+    assert spoiled["linear"] < good["linear"] - 20
+
+
+def test_code_usage_of_a_relu_starts_at_the_lowest_code(before_and_after):
+    _, converted, x = before_and_after
+    usage = code_usage(converted, (x,))
+    assert next(iter(usage)) == "x"
+    (low, high), (pooled_low, pooled_high) = usage.values()
+    assert (low, high) == pytest.approx((-128, 127), abs=3)  # a histogram may cut off the tails
+    assert -128 <= pooled_low < pooled_high <= 127

@@ -56,3 +56,26 @@ def test_latency_shows_speed_against_the_first():
     check_readable(figure)
     texts = [text.get_text().strip() for text in figure.axes[0].texts]
     assert texts == ["1.0×", "4.0×"]
+
+
+def test_scales_have_one_line_for_each_configuration():
+    figure = plots.draw_scales({"a": [(0.1, 0), (0.2, 3)], "b": [(0.3, -128), (0.4, 0)]})
+    scales, zero_points = figure.axes
+    assert [list(line.get_ydata()) for line in scales.lines] == [[0.1, 0.2], [0.3, 0.4]]
+    assert [list(line.get_ydata()) for line in zero_points.lines] == [[0, 3], [-128, 0]]
+    assert scales.get_title()
+    figure.canvas.draw()
+
+
+def test_code_usage_says_what_share_is_used():
+    figure = plots.draw_code_usage({"a": {"x": (-128, 127)}, "b": {"x": (0, 127)}})
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["a: 100% of the codes used", "b: 50% of the codes used"]
+    figure.canvas.draw()
+
+
+def test_layer_sqnr_names_the_worst_layers():
+    values = {"conv1": 30.0, "conv2": 10.0, "fc": 20.0}
+    figure = plots.draw_layer_sqnr({"default": values}, worst=2)
+    check_readable(figure)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["conv2", "fc"]

@@ -208,14 +208,13 @@ def draw_code_usage(usage: dict[str, dict[str, tuple[int, int]]]) -> Figure:
 def draw_layer_sqnr(by_configuration: dict[str, dict[str, float]], worst: int = 3) -> Figure:
     """Draw SQNR at every layer, and name the worst layers of each configuration."""
     figure, axes = plt.subplots(figsize=(10, 4), layout="constrained")
-    for (label, values), color, marker in zip(
-        by_configuration.items(), (BLUE, ORANGE, GREEN), "os^", strict=False
-    ):
+    styles = zip(by_configuration.items(), (BLUE, ORANGE), "os", (8, -14), strict=False)
+    for (label, values), color, marker, height in styles:
         axes.plot(list(values.values()), color=color, marker=marker, label=label)
         for name in sorted(values, key=values.get)[:worst]:
             position = list(values).index(name)
             axes.annotate(
-                name, (position, values[name]), xytext=(0, -14), textcoords="offset points",
+                name, (position, values[name]), xytext=(0, height), textcoords="offset points",
                 ha="center", fontsize=8, color=color,
             )  # fmt: skip
     axes.set(
@@ -224,6 +223,7 @@ def draw_layer_sqnr(by_configuration: dict[str, dict[str, float]], worst: int = 
         ylabel="SQNR against fp32 (dB), higher is better",
     )
     axes.margins(y=0.15)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False)
     plt.close(figure)
     return figure
