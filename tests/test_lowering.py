@@ -108,6 +108,37 @@ def test_xpu_executes_int8(tiny):
     assert len(lowered.compilation.generated) == 2
 
 
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param("xpu", marks=pytest.mark.xpu),
+        pytest.param("cuda", marks=pytest.mark.cuda),
+    ],
+)
+def test_the_same_graph_can_be_lowered_in_two_ways(tiny, device):
+    model, x = (value.to(device) for value in tiny)
+    converted = quantize(capture(model, (x,)), x)
+    first = lower(converted, (x,), freezing=False)
+    second = lower(converted, (x,))
+    assert not first.compilation.freezing
+    assert second.compilation.freezing == (device != "cuda")
+    assert second.compilation.code
+
+
+@pytest.mark.parametrize(
+    "device",
+    [pytest.param("xpu", marks=pytest.mark.xpu), pytest.param("cuda", marks=pytest.mark.cuda)],
+)
+def test_a_max_pool_stays_where_it_has_no_int8_kernel(device):
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 8, 1))
+    model, x = model.eval().to(device), torch.randn(2, 3, 12, 12, device=device)
+    converted = quantize(capture(model, (x,)), x)
+    lowered = lower(converted, (x,))
+    assert not any("max-pool" in note for note in lowered.notes)
+    assert torch.isfinite(lowered(x)).all()
+
+
 @pytest.mark.cuda
 def test_cuda_is_a_reference_without_freezing(tiny):
     model, x = (value.to("cuda") for value in tiny)

@@ -121,7 +121,7 @@ def lower(
 
     ======  =========================================================================
     xpu     freezing; oneDNN int8 kernels on the GPU
-    cpu     the exact signed→unsigned rewrite of a copy, then the same kernels on the CPU
+    cpu     exact rewrites of a copy (passes.py), then the same kernels on the CPU
     cuda    no freezing: oneDNN has no CUDA kernels, so this is a floating-point reference
     ======  =========================================================================
 
@@ -134,7 +134,7 @@ def lower(
     freezing : bool
         Inductor replaces parameters by constants; without it no int8 kernel is generated.
     int8_max_pool : bool
-        Quantize before a max-pool instead of after it, which changes no output bit.
+        On a CPU, quantize before a max-pool instead of after it, which changes no output bit.
 
     Raises
     ------
@@ -149,11 +149,12 @@ def lower(
     if device.type == "cuda":
         freezing = False
         notes.append("cuda: no oneDNN kernels, compiled without freezing as a reference")
-    if quantized:
+    if quantized:  # a copy has code of its own: Dynamo would reuse what it compiled before
         converted = copy.deepcopy(converted)
+    if device.type == "cpu" and quantized:
+        # Elsewhere Inductor would call quantized::max_pool2d, which xpu and cuda do not have.
         if int8_max_pool and (pools := quantize_above_max_pool(converted)):
             notes.append(f"{pools} max-pool quantized before instead of after, exactly")
-    if device.type == "cpu" and quantized:
         rewritten = signed_to_unsigned(converted)
         notes.append(f"cpu: {rewritten} int8 activation nodes rewritten as uint8, exactly")
         if not cpu_has_vnni():

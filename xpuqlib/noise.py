@@ -17,6 +17,8 @@ WARNINGS = [
      "Inductor's own lowering of qconv builds a zero point with it"),
     (UserWarning, r"The input of maxpool2d is not quantized",
      "it names no layer and prints whole configurations; evidence names the kernels between int8"),
+    (UserWarning, r"TensorFloat32 tensor cores for float32 matrix multiplication available",
+     "on cuda the lessons are a reference and claim no speed"),
     (FutureWarning, r"`?(torch\.)?export(_for_training)?.*strict",
      "torch announces a new default of `strict`; the lessons set it"),
     (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated",
