@@ -1,7 +1,10 @@
 from dataclasses import dataclass
+from pathlib import Path
 
+import nbformat
 import pytest
 import torch
+from nbformat.v4 import new_code_cell, new_notebook
 from torch import fx, nn
 
 from xpuqlib.data import load_data
@@ -25,6 +28,16 @@ def pytest_runtest_setup(item):
 
 def pytest_report_header():
     return f"track: {current_track().name}, torch {torch.__version__}"
+
+
+def write_notebook(path: Path, parameters: str | None, *sources: str) -> Path:
+    """Write a notebook for Python; `parameters` is its tagged cell, or None for none."""
+    cells = [new_code_cell(source) for source in sources]
+    if parameters is not None:
+        cells.insert(0, new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+    return path
 
 
 def prepare(captured: fx.GraphModule) -> fx.GraphModule:

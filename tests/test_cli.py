@@ -5,11 +5,9 @@ import subprocess
 import sys
 import time
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from conftest import write_notebook
 
-PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 XPUQ = [sys.executable, "-m", "xpuqlib"]
 
 
@@ -18,10 +16,7 @@ def xpuq(*arguments, **kwargs):
 
 
 def write(path, *sources):
-    parameters = new_code_cell('device: str = "auto"', metadata={"tags": ["parameters"]})
-    cells = [parameters, *map(new_code_cell, sources)]
-    nbformat.write(new_notebook(cells=cells, metadata=PYTHON), path)
-    return path
+    return write_notebook(path, 'device: str = "auto"', *sources)
 
 
 def test_run_goes_on_after_a_failure_and_tells_of_it(tmp_path):

@@ -1,6 +1,5 @@
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from conftest import write_notebook
 
 from xpuqlib.errors import ParameterError, RunError, TrackError
 from xpuqlib.runner.execute import Job, execute, find_notebooks, plan, write_index
@@ -12,14 +11,9 @@ RunRecord(
 )
 """
 
-PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-
 
 def write(path, *sources):
-    parameters = new_code_cell("n: int = 1", metadata={"tags": ["parameters"]})
-    cells = [parameters, *map(new_code_cell, sources)]
-    nbformat.write(new_notebook(cells=cells, metadata=PYTHON), path)
-    return path
+    return write_notebook(path, "n: int = 1", *sources)
 
 
 def test_a_run_keeps_notebook_page_and_record(tmp_path):

@@ -1,25 +1,19 @@
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from conftest import write_notebook
 
 from xpuqlib.errors import ParameterError, RunError
 from xpuqlib.runner.parameters import check_parameters, notebook_parameters, split_assignments
 
 LESSON = Path(__file__).parents[2] / "notebooks" / "03_pt2e_default_configuration.ipynb"
 
-PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-
 
 @pytest.fixture
 def notebook(tmp_path):
     """A person's own notebook, with a parameter that no lesson has."""
-    cell = new_code_cell(
-        "rate: float = 0.5  # learning rate\nbatch_size: int = 4", metadata={"tags": ["parameters"]}
-    )
-    nbformat.write(new_notebook(cells=[cell], metadata=PYTHON), tmp_path / "own.ipynb")
-    return tmp_path / "own.ipynb"
+    parameters = "rate: float = 0.5  # learning rate\nbatch_size: int = 4"
+    return write_notebook(tmp_path / "own.ipynb", parameters)
 
 
 def test_texts_become_the_declared_types(notebook):
@@ -54,8 +48,7 @@ def test_a_wrong_type_in_a_persons_own_notebook(notebook):
 
 
 def test_an_unannotated_parameter_takes_the_type_of_its_default(tmp_path):
-    cell = new_code_cell("alpha = 0.5\nn = 4", metadata={"tags": ["parameters"]})
-    nbformat.write(new_notebook(cells=[cell], metadata=PYTHON), tmp_path / "own.ipynb")
+    write_notebook(tmp_path / "own.ipynb", "alpha = 0.5\nn = 4")
     assert check_parameters(tmp_path / "own.ipynb", {"alpha": "0.1", "n": "8"}) == {
         "alpha": 0.1,
         "n": 8,
@@ -65,8 +58,7 @@ def test_an_unannotated_parameter_takes_the_type_of_its_default(tmp_path):
 
 
 def test_a_notebook_without_parameters_cell_is_refused(tmp_path):
-    bare = new_notebook(cells=[new_code_cell("a = 1")], metadata=PYTHON)
-    nbformat.write(bare, tmp_path / "bare.ipynb")
+    write_notebook(tmp_path / "bare.ipynb", None, "a = 1")
     with pytest.raises(ParameterError, match="no cell tagged 'parameters'"):
         notebook_parameters(tmp_path / "bare.ipynb")
 
