@@ -9,6 +9,7 @@ import torchvision
 from conftest import Flow, prepare, quantize
 from torch import nn
 
+from xpuqlib.device import cpu_has_vnni
 from xpuqlib.environment import pt2e_home
 from xpuqlib.errors import EvidenceError
 from xpuqlib.evidence import Evidence, collect_evidence
@@ -38,7 +39,9 @@ def test_resnet18_is_proved_layer_by_layer(resnet_flow):
     assert sorted(layer.name for layer in proof.layers) == sorted(expected)
     assert proof.left_in_floating_point() == {}
     assert proof.mode == "rehearsed"
-    assert 30 < proof.sqnr_to_fp32 < proof.sqnr_to_reference
+    # Saturating 16-bit sums cost about 20 dB where there is no VNNI.
+    assert proof.sqnr_to_fp32 > (30 if cpu_has_vnni() else 15)
+    assert proof.sqnr_to_reference > (40 if cpu_has_vnni() else 15)
     proof.require_int8()
 
 
