@@ -15,7 +15,7 @@ from xpuqlib.pt2e import capture
 def test_cpu_lowering_says_what_it_is(tiny_flow):
     lowered = tiny_flow.lowered
     assert lowered.mode == "rehearsed"
-    assert lowered.notes == ("cpu: 4 int8 activation nodes rewritten as uint8, exactly",)
+    assert lowered.notes[0] == "cpu: 4 int8 activation nodes rewritten as uint8, exactly"
     operators = [call.operator for call in lowered.compilation.generated]
     assert operators == ["qconv_pointwise", "qlinear_pointwise"]
     assert lowered.compilation.freezing
