@@ -42,8 +42,6 @@ KINDS = {
 
 
 def _operator(node: fx.Node) -> str:
-    if node.op == "call_module":
-        return str(node.target)
     return getattr(node.target, "_opname", None) or str(node.target)
 
 
