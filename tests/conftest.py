@@ -19,6 +19,12 @@ from xpuqlib.pt2e import (
     prepare_pt2e,
 )
 
+DEVICES = [
+    "cpu",
+    pytest.param("xpu", marks=pytest.mark.xpu),
+    pytest.param("cuda", marks=pytest.mark.cuda),
+]
+
 
 def pytest_runtest_setup(item):
     for kind in ("xpu", "cuda"):

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from xpuqlib.device import choose_device, cpu_has_vnni, describe_device, synchronize
+from xpuqlib.device import choose_device, cpu_has_bf16, cpu_has_vnni, describe_device, synchronize
 from xpuqlib.errors import DeviceError
 
 
@@ -41,6 +41,17 @@ def test_onednn_limit_takes_vnni_away(monkeypatch):
     assert not cpu_has_vnni()
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2_VNNI")
     assert cpu_has_vnni()
+
+
+def test_onednn_limit_takes_bf16_away_before_vnni(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert cpu_has_bf16()
+    for limit in ("AVX2", "AVX512_CORE", "avx512_core_vnni"):
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+        assert not cpu_has_bf16()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+    assert cpu_has_bf16()
 
 
 def test_synchronize_refuses_a_device_it_does_not_know():

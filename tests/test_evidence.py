@@ -9,12 +9,13 @@ import torchvision
 from conftest import Flow, prepare, quantize
 from torch import nn
 
+from xpuqlib.compilation import observe_compilation
 from xpuqlib.device import cpu_has_vnni
 from xpuqlib.environment import pt2e_home
 from xpuqlib.errors import EvidenceError
 from xpuqlib.evidence import Evidence, collect_evidence
 from xpuqlib.graph import quantizable_layers
-from xpuqlib.lowering import Lowered, lower, observe_compilation
+from xpuqlib.lowering import Lowered, lower
 from xpuqlib.models import load_model
 from xpuqlib.names import MODELS
 from xpuqlib.passes import signed_to_unsigned
@@ -130,7 +131,8 @@ import torch
 import torch._inductor.config
 import torch.ao.quantization.fx._decomposed  # the operators of the saved graph, no passes
 from xpuqlib.evidence import collect_evidence
-from xpuqlib.lowering import Lowered, observe_compilation
+from xpuqlib.compilation import observe_compilation
+from xpuqlib.lowering import Lowered
 model, x = torch.load(sys.argv[1], weights_only=False)
 program = torch.export.load(sys.argv[2]).module()
 torch._inductor.config.freezing = True
@@ -285,19 +287,26 @@ class Pattern(nn.Module):
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("xpu", marks=pytest.mark.xpu)])
+@pytest.mark.parametrize("bf16_autocast", [False, True], ids=["int8", "int8-mixed-bf16"])
 @pytest.mark.parametrize(
     ("kind", "after"),
     [("conv", "none"), ("conv", "relu"), ("conv", "add"), ("conv", "add_relu"),
      ("linear", "none"), ("linear", "relu"), ("linear", "gelu"), ("linear", "add")],
 )  # fmt: skip
-def test_upstreams_patterns_reach_int8(kind, after, device):
+def test_upstreams_patterns_reach_int8(kind, after, bf16_autocast, device):
     torch.manual_seed(0)
     model = Pattern(kind, after).eval().to(device)
     x = (torch.randn(2, 3, 12, 12) if kind == "conv" else torch.randn(8, 32)).to(device)
     converted = convert_pt2e(calibrated(prepare(capture(model, (x,))), x))
-    proof = collect_evidence(model, converted, lower(converted, (x,)), (x,))
+    lowered = lower(converted, (x,), bf16_autocast=bf16_autocast)
+    proof = collect_evidence(model, converted, lowered, (x,))
     proof.require_int8()
     assert all(layer.generated for layer in proof.layers)
+    # The sum of a bf16 convolution and a dequantized residual is fp32, in the Q/DQ graph as well.
+    with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16_autocast):
+        assert lowered(x).dtype == converted(x).dtype
+    if bf16_autocast and "add" not in after:
+        assert lowered(x).dtype == torch.bfloat16
 
 
 def calibrated(prepared, x):

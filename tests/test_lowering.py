@@ -4,11 +4,11 @@ import sys
 
 import pytest
 import torch
-from conftest import quantize
+from conftest import DEVICES, quantize
 from torch import nn
 
 from xpuqlib.errors import LoweringError, XpuqWarning
-from xpuqlib.lowering import lower, observe_compilation
+from xpuqlib.lowering import lower
 from xpuqlib.pt2e import capture
 
 
@@ -84,15 +84,6 @@ def test_a_float_model_is_a_reference(tiny):
     torch.testing.assert_close(lowered(x), model(x))
 
 
-def test_a_compiled_model_cannot_be_observed_a_second_time(tiny):
-    model, x = tiny
-    compiled = torch.compile(model)
-    with torch.no_grad():
-        compiled(x)
-    with pytest.raises(LoweringError, match="Nothing was compiled"):
-        observe_compilation(compiled, (x,))
-
-
 def test_a_cpu_without_vnni_says_what_it_does(monkeypatch, tiny):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # oneDNN has read it already: only we see it
     model, x = tiny
@@ -100,6 +91,29 @@ def test_a_cpu_without_vnni_says_what_it_does(monkeypatch, tiny):
     with pytest.warns(XpuqWarning, match="saturate at 16 bits"):
         lowered = lower(converted, (x,))
     assert "cpu without VNNI" in lowered.notes[-1]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_bf16_autocast_belongs_to_what_was_lowered(tiny, device):
+    model, x = (value.to(device) for value in tiny)
+    converted = quantize(capture(model, (x,)), x)
+    mixed = lower(converted, (x,), bf16_autocast=True)
+    plain = lower(converted, (x,))
+    assert (mixed(x).dtype, plain(x).dtype) == (torch.bfloat16, torch.float32)
+    counters = torch._dynamo.utils.counters["inductor"]
+    counters.clear()
+    with torch.autocast(device, torch.bfloat16):  # what stands around the call changes nothing
+        assert (mixed(x).dtype, plain(x).dtype) == (torch.bfloat16, torch.float32)
+    assert not counters  # and compiles nothing
+    assert "compiled and run under autocast to bfloat16" in mixed.notes
+    # bfloat16 keeps 8 significant bits: a half step is 0.2 % of a value.
+    torch.testing.assert_close(mixed(x).float(), plain(x), rtol=0.004, atol=1e-3)
+
+
+def test_a_cpu_without_bf16_says_that_speed_means_nothing(monkeypatch, tiny):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")  # only we see it, as above
+    model, x = tiny
+    assert "speed of bf16 means nothing" in lower(model, (x,), bf16_autocast=True).notes[-1]
 
 
 @pytest.mark.xpu
@@ -110,14 +124,7 @@ def test_xpu_executes_int8(tiny):
     assert len(lowered.compilation.generated) == 2
 
 
-@pytest.mark.parametrize(
-    "device",
-    [
-        "cpu",
-        pytest.param("xpu", marks=pytest.mark.xpu),
-        pytest.param("cuda", marks=pytest.mark.cuda),
-    ],
-)
+@pytest.mark.parametrize("device", DEVICES)
 def test_the_same_graph_can_be_lowered_in_two_ways(tiny, device):
     model, x = (value.to(device) for value in tiny)
     converted = quantize(capture(model, (x,)), x)
@@ -128,10 +135,7 @@ def test_the_same_graph_can_be_lowered_in_two_ways(tiny, device):
     assert second.compilation.code
 
 
-@pytest.mark.parametrize(
-    "device",
-    [pytest.param("xpu", marks=pytest.mark.xpu), pytest.param("cuda", marks=pytest.mark.cuda)],
-)
+@pytest.mark.parametrize("device", DEVICES[1:])
 def test_a_max_pool_stays_where_it_has_no_int8_kernel(device):
     model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 8, 1))
     model, x = model.eval().to(device), torch.randn(2, 3, 12, 12, device=device)
@@ -175,6 +179,8 @@ def test_a_warm_cache_does_not_take_the_proof_away(tmp_path):
 def test_a_compilation_that_fails_is_our_error(monkeypatch, tiny):
     model, x = tiny
     monkeypatch.setenv("CXX", "/nowhere/g++")
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/nowhere/g++",))
-    with pytest.raises(LoweringError, match=r"cannot compile(?s:.*)xpuq doctor"):
+    with (
+        torch._inductor.config.patch({"cpp.cxx": ("/nowhere/g++",)}),
+        pytest.raises(LoweringError, match=r"cannot compile(?s:.*)xpuq doctor"),
+    ):
         lower(nn.Sequential(model, nn.Softplus(beta=1.2345)), (x + 1,))

@@ -4,7 +4,7 @@ import time
 
 import pytest
 import torch
-from conftest import prepare
+from conftest import DEVICES, prepare
 from torch import nn
 
 from xpuqlib.measure import (
@@ -13,6 +13,7 @@ from xpuqlib.measure import (
     compare_latency,
     flat_output,
     layer_sqnr,
+    peak_memory,
     predict,
     size_in_bytes,
     sqnr,
@@ -62,6 +63,23 @@ def test_size_counts_what_a_graph_reads(resnet_flow):
     assert size_in_bytes(nn.Linear(10, 5)) == 4 * 55
     ratio = size_in_bytes(resnet_flow.converted) / size_in_bytes(resnet_flow.model)
     assert 0.25 <= ratio < 0.27  # one byte for four, and scales and biases
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_peak_memory_is_what_lives_at_the_same_time(device):
+    x = torch.ones(1 << 18, device=device)
+    before = [torch.ones(1 << 20, device=device) for _ in range(2)]
+
+    def chain(x):
+        if before:
+            before.pop()  # was there before the call: its end makes no room for the call's own
+        first = x.relu()
+        second = first.relu()
+        del first
+        return second.relu()
+
+    assert peak_memory(chain, (x,)) == 2 * x.nbytes
+    assert peak_memory(lambda x: x, (x,)) == 0
 
 
 def test_latency_finds_the_slower_one_and_runs_often_enough():

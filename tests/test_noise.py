@@ -1,11 +1,18 @@
 import logging
+import os
 import warnings
 
-from xpuqlib.noise import LOG_MESSAGES, WARNINGS, filter_known_noise
+from xpuqlib.noise import (
+    LOG_MESSAGES,
+    PROFILER_LINES,
+    WARNINGS,
+    filter_known_noise,
+    without_profiler_messages,
+)
 
 
 def test_every_filter_has_a_reason():
-    assert all(len(reason) > 20 for *_, reason in WARNINGS + LOG_MESSAGES)
+    assert all(len(reason) > 20 for *_, reason in WARNINGS + LOG_MESSAGES + PROFILER_LINES)
 
 
 def test_known_messages_go_and_others_stay(caplog):
@@ -24,3 +31,21 @@ def test_known_messages_go_and_others_stay(caplog):
         warnings.warn("To copy construct from a tensor, it is recommended …", stacklevel=1)
         warnings.warn("To copy something else", stacklevel=1)
     assert [str(w.message) for w in caught] == ["To copy something else"]
+
+
+def test_lines_of_the_profiler_go_and_others_stay(capfd):
+    with without_profiler_messages():
+        os.write(2, b"USDT:2026 1:1 SyncActivityProfilerHandler.cpp:39] profiler_start\n")
+        os.write(2, b"something else\n")
+    os.write(2, b"afterwards\n")
+    assert sorted(capfd.readouterr().err.splitlines()) == ["afterwards", "something else"]
+
+
+def test_lines_come_through_when_the_profiled_code_fails(capfd):
+    try:
+        with without_profiler_messages():
+            os.write(2, b"the reason\n")
+            raise RuntimeError
+    except RuntimeError:
+        pass
+    assert capfd.readouterr().err == "the reason\n"

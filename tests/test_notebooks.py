@@ -26,7 +26,7 @@ def cells(path, kind="code"):
 
 
 def test_there_are_lessons():
-    assert [path.name[:2] for path in LESSONS] == ["00", "02", "03", "04"]
+    assert [path.name[:2] for path in LESSONS] == ["00", "02", "03", "04", "05"]
 
 
 @each_lesson
@@ -109,7 +109,7 @@ def test_all_lessons_with_their_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("lessons", "parameters"),
     [
-        (("02", "03"), {"model": "mobilenet_v2", "batch_size": 8}),
+        (("02", "03", "05"), {"model": "mobilenet_v2", "batch_size": 8}),
         (
             ("03", "04"),
             {"weights": "random", "data": "synthetic", "image_size": 64, "batch_size": 4},

@@ -1,4 +1,7 @@
-"""The helper stays small: a lesson must be readable without reading it."""
+"""The helper stays small: a lesson must be readable without reading it.
+
+The runner's part holds what a lesson does not show either: versions, noise, names, the package.
+"""
 
 import ast
 import io
@@ -8,7 +11,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "xpuqlib"
-RUNNER = [PACKAGE / "cli.py", *(PACKAGE / "runner").glob("*.py")]
+SHARED = ("__init__", "__main__", "cli", "environment", "names", "noise")
+RUNNER = [*(PACKAGE / f"{name}.py" for name in SHARED), *(PACKAGE / "runner").glob("*.py")]
 TEACHING = [path for path in PACKAGE.glob("*.py") if path not in RUNNER]
 NOT_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
             tokenize.ENDMARKER}  # fmt: skip

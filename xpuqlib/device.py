@@ -11,7 +11,14 @@ import torch
 
 from xpuqlib.errors import DeviceError
 
-__all__ = ["DeviceInfo", "choose_device", "cpu_has_vnni", "describe_device", "synchronize"]
+__all__ = [
+    "DeviceInfo",
+    "choose_device",
+    "cpu_has_bf16",
+    "cpu_has_vnni",
+    "describe_device",
+    "synchronize",
+]
 
 MODES = {"xpu": "executed", "cpu": "rehearsed", "cuda": "reference"}
 # oneDNN's names for what a person may limit it to, without int8 dot products.
@@ -87,7 +94,7 @@ def describe_device(device: torch.device) -> DeviceInfo:
         features = {
             "vnni": cpu_has_vnni(),
             "amx": torch.cpu._is_amx_tile_supported(),
-            "bf16": torch.cpu._is_avx512_bf16_supported(),
+            "bf16": cpu_has_bf16(),
             "threads": torch.get_num_threads(),
         }
         # platform.processor() is empty on most Linux systems.
@@ -120,6 +127,16 @@ def cpu_has_vnni() -> bool:
     # torch asks for AVX512-VNNI only; client CPUs have AVX-VNNI instead.
     has = torch.cpu._is_vnni_supported() or "avx_vnni" in _cpuinfo("flags").split()
     return has and limit not in _ISA_WITHOUT_VNNI
+
+
+def cpu_has_bf16() -> bool:
+    """Whether oneDNN may multiply bfloat16 directly; without that bf16 is emulated, and slow.
+
+    ``ONEDNN_MAX_CPU_ISA`` counts here, too.
+    """
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    has = torch.cpu._is_avx512_bf16_supported() or "avx_ne_convert" in _cpuinfo("flags").split()
+    return has and limit not in _ISA_WITHOUT_VNNI | {"AVX2_VNNI", "AVX512_CORE_VNNI"}
 
 
 def _cpuinfo(key: str) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from xpuqlib.compilation import Int8Call
 from xpuqlib.errors import EvidenceError
 from xpuqlib.graph import UNSUPPORTED, Layer, quantizable_layers
-from xpuqlib.lowering import Int8Call, Lowered
+from xpuqlib.lowering import Lowered
 from xpuqlib.measure import flat_output, sqnr
 
 __all__ = ["Evidence", "LayerEvidence", "collect_evidence"]

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_leaves
 from torch.utils.benchmark import Measurement, Timer
 
 from xpuqlib.device import synchronize
 from xpuqlib.graph import layer_kind, module_path
+from xpuqlib.noise import without_profiler_messages
 
 __all__ = [
     "Latency",
@@ -23,6 +25,7 @@ __all__ = [
     "compare_latency",
     "flat_output",
     "layer_sqnr",
+    "peak_memory",
     "predict",
     "size_in_bytes",
     "sqnr",
@@ -237,3 +240,43 @@ def compare_latency(
         )
         for label, m in merged.items()
     }
+
+
+def peak_memory(call: Callable[..., Any], inputs: tuple[torch.Tensor, ...]) -> int:
+    """Most bytes that one call holds at a time in tensors it allocates itself: its activations.
+
+    Weights and inputs exist before the call and are not counted, and neither is what oneDNN
+    takes for itself. Accelerators keep count by themselves; on a CPU the profiler sees each
+    tensor come and go.
+
+    Parameters
+    ----------
+    call : callable
+        Called twice; compilation belongs before it.
+    inputs : tuple of torch.Tensor
+    """
+    device = inputs[0].device
+    with torch.no_grad():
+        call(*inputs)
+        synchronize(device)
+        if device.type != "cpu":
+            module = getattr(torch, device.type)
+            module.reset_peak_memory_stats(device)
+            before = module.memory_allocated(device)
+            call(*inputs)
+            synchronize(device)
+            return module.max_memory_allocated(device) - before
+        with (
+            without_profiler_messages(),
+            profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled,
+        ):
+            call(*inputs)
+    events, held, peak = list(profiled.profiler.kineto_results.experimental_event_tree()), {}, 0
+    for event in events:
+        events += event.children
+    for event in sorted(events, key=lambda event: event.start_time_ns):
+        fields = event.extra_fields
+        if size := getattr(fields, "alloc_size", 0):  # freeing is an allocation of negative size
+            held[fields.ptr] = max(size, 0)
+            peak = max(peak, sum(held.values()))
+    return peak

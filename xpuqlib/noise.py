@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import sys
+import tempfile
 import warnings
+from collections.abc import Iterator
 
-__all__ = ["filter_known_noise"]
+__all__ = ["filter_known_noise", "without_profiler_messages"]
 
 # (category, start of the message as a regular expression, reason)
 WARNINGS = [
@@ -33,6 +38,13 @@ LOG_MESSAGES = [
 ]  # fmt: skip
 
 
+# (what stands in a line that the profiler's C++ code writes, reason)
+PROFILER_LINES = [
+    ("SyncActivityProfilerHandler", "torch 2.15 reports that it starts and stops"),
+    ("gpuGetDeviceCount failed", "a CUDA build of torch on a machine without a GPU"),
+]
+
+
 class _StartsWith(logging.Filter):
     def __init__(self, start: str) -> None:
         super().__init__()
@@ -48,3 +60,25 @@ def filter_known_noise() -> None:
         warnings.filterwarnings("ignore", message=message, category=category)
     for logger, start, _ in LOG_MESSAGES:
         logging.getLogger(logger).addFilter(_StartsWith(start))
+
+
+@contextlib.contextmanager
+def without_profiler_messages() -> Iterator[None]:
+    """Hold back what is written to stderr by C++ code, and let all but known lines through.
+
+    The profiler reads its own switch, KINETO_LOG_LEVEL, before a notebook can set it.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            caught.seek(0)
+            for line in caught.read().decode(errors="replace").splitlines():
+                if not any(known in line for known, _ in PROFILER_LINES):
+                    print(line, file=sys.stderr)

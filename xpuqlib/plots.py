@@ -1,19 +1,16 @@
-"""Figures of the lessons, in colours that work for colour-blind readers (Okabe and Ito)."""
+"""Figures of measurements, in colours that work for colour-blind readers (Okabe and Ito)."""
 
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
-from torch import fx, nn
+from torch import nn
 
-from xpuqlib.graph import module_path
 from xpuqlib.measure import Latency
 
 __all__ = [
     "draw_code_usage",
-    "draw_graph",
     "draw_histogram",
     "draw_latency",
     "draw_layer_sqnr",
@@ -30,103 +27,6 @@ BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, GREY = (
     "#F0E442",
     "#BBBBBB",
 )
-KINDS = {
-    "conv, linear": (BLUE, ("conv", "linear")),
-    "quantize": (ORANGE, ("quantize",)),
-    "dequantize": (YELLOW, ("dequantize",)),
-    "batch norm": (PINK, ("batch_norm",)),
-    "pointwise": (GREEN, ("relu", "add", "hardtanh", "clamp", "mul")),
-    "pooling": (SKY, ("pool", "mean")),
-    "other": (GREY, ()),
-}
-
-
-def _operator(node: fx.Node) -> str:
-    return getattr(node.target, "_opname", None) or str(node.target)
-
-
-def _kind(operator: str) -> str:
-    for kind, (_, words) in KINDS.items():
-        if operator.startswith(words):
-            return kind
-        if "quantize" not in kind and any(word in operator for word in words):
-            return kind
-    return "other"
-
-
-def _stage(node: fx.Node) -> str | None:
-    path = module_path(node)
-    return ".".join(path.split(".")[:2] if path.startswith("features") else path.split(".")[:1])
-
-
-def draw_graph(graph_module: fx.GraphModule, title: str) -> Figure:
-    """Draw the operators of a graph in execution order, one row for each stage of the model.
-
-    An arc shows a value that skips over operators: a residual connection or a branch.
-    """
-    # A weight's dequantize reads constants only: it would hide the path of the activations.
-    nodes = [
-        node
-        for node in graph_module.graph.nodes
-        if node.op == "call_function" and any(n.op != "get_attr" for n in node.all_input_nodes)
-    ]
-    rows: list[tuple[str, list[fx.Node]]] = []
-    for node in nodes:
-        stage = _stage(node) or (rows[-1][0] if rows else "input")
-        if not rows or rows[-1][0] != stage or len(rows[-1][1]) >= 40:
-            rows.append((stage, []))
-        rows[-1][1].append(node)
-    rows = _merge_short(rows)
-    at = {node: (x, -1.6 * y) for y, (_, row) in enumerate(rows) for x, node in enumerate(row)}
-    width = max(len(row) for _, row in rows)
-    figure, axes = plt.subplots(figsize=(11, 0.42 * len(rows) * 1.6 + 1.2), layout="constrained")
-    used = set()
-    for node, (x, y) in at.items():
-        kind = _kind(_operator(node))
-        used.add(kind)
-        axes.add_patch(Rectangle((x + 0.08, y), 0.84, 0.7, facecolor=KINDS[kind][0], zorder=2))
-        for source in node.all_input_nodes:
-            if source in at and at[source][1] == y and x - at[source][0] > 1:
-                left = at[source][0] + 0.5
-                height = 0.75 + min(0.06 * (x - left), 0.5)
-                axes.plot(
-                    [left, left, x + 0.5, x + 0.5],
-                    [y + 0.7, y + height, y + height, y + 0.7],
-                    color="#555555",
-                    linewidth=0.8,
-                    zorder=1,
-                )
-    for number, (stage, _) in enumerate(rows):
-        axes.text(-0.4, -1.6 * number + 0.35, stage, ha="right", va="center", fontsize=9)
-    axes.set(
-        xlim=(-max(len(stage) for stage, _ in rows) * width / 90 - 1, width + 0.5),
-        ylim=(-1.6 * len(rows) + 1, 1.6),
-        xticks=[],
-        yticks=[],
-        title=title,
-        xlabel="operators in execution order, one row for each stage of the model",
-    )
-    axes.spines[["top", "left", "right"]].set_visible(False)
-    axes.legend(
-        handles=[Patch(color=KINDS[kind][0], label=kind) for kind in KINDS if kind in used],
-        ncols=7,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.25 / len(rows) - 0.08),
-        frameon=False,
-    )
-    plt.close(figure)
-    return figure
-
-
-def _merge_short(rows: list[tuple[str, list[fx.Node]]]) -> list[tuple[str, list[fx.Node]]]:
-    merged: list[tuple[str, list[fx.Node]]] = []
-    for stage, row in rows:
-        if merged and len(merged[-1][1]) + len(row) <= 16 and min(len(merged[-1][1]), len(row)) < 8:
-            first, nodes = merged[-1]
-            merged[-1] = (f"{first.split(' … ')[0]} … {stage}", nodes + row)
-        else:
-            merged.append((stage, list(row)))
-    return merged
 
 
 def draw_histogram(observer: nn.Module, name: str) -> Figure:
@@ -227,31 +127,34 @@ def draw_layer_sqnr(by_configuration: dict[str, dict[str, float]], worst: int = 
     return figure
 
 
-def draw_latency(latencies: dict[str, Latency], title: str) -> Figure:
-    """Draw median and interquartile range of one call; the first entry is the baseline."""
-    baseline = next(iter(latencies.values())).median
-    figure, axes = plt.subplots(figsize=(8, 0.6 * len(latencies) + 1.2), layout="constrained")
-    for position, (label, latency) in enumerate(latencies.items()):
-        axes.barh(
-            position,
-            latency.median * 1e3,
-            xerr=latency.iqr / 2 * 1e3,
-            color=ORANGE if "int8" in label else BLUE,
-            capsize=4,
-        )
-        axes.annotate(
-            f" {baseline / latency.median:.1f}×",
-            ((latency.median + latency.iqr / 2) * 1e3, position),
-            va="center",
-        )
-    axes.set(
-        title=title,
-        xlabel="time of one batch (ms): median, bar of half the IQR; "
-        "× is speed against the first row",
-        yticks=range(len(latencies)),
-        yticklabels=list(latencies),
-    )
-    axes.invert_yaxis()
-    axes.margins(x=0.12)
+def draw_latency(
+    latencies: dict[str, Latency], title: str, memory: dict[str, int] | None = None
+) -> Figure:
+    """Draw median and interquartile range of one call; the first entry is the baseline.
+
+    With `memory`, a second panel shows the peak of activation memory, in bytes, by the same labels.
+    """
+    figure, panels = plt.subplots(
+        1, 2 if memory else 1, sharey=True, squeeze=False,
+        figsize=(11 if memory else 8, 0.6 * len(latencies) + 1.2), layout="constrained",
+    )  # fmt: skip
+    colors = [ORANGE if "int8" in label else BLUE for label in latencies]
+    quantities = [
+        ([x.median * 1e3 for x in latencies.values()], [x.iqr / 2e-3 for x in latencies.values()],
+         "time of one batch (ms): median, bar of half the IQR"),
+    ]  # fmt: skip
+    if memory:
+        sizes = [memory[label] / 1e6 for label in latencies]
+        quantities.append((sizes, [0] * len(sizes), "peak of activation memory (MB)"))
+    for axes, (values, errors, label) in zip(panels[0], quantities, strict=True):
+        axes.barh(range(len(values)), values, xerr=errors, color=colors, capsize=4)
+        for position, (value, error) in enumerate(zip(values, errors, strict=True)):
+            text = f" {values[0] / value:.1f}×" if value else ""
+            axes.annotate(text, (value + error, position), va="center")
+        axes.set_xlabel(label)
+        axes.margins(x=0.12)
+    panels[0][0].set(yticks=range(len(latencies)), yticklabels=list(latencies))
+    panels[0][0].invert_yaxis()
+    figure.suptitle(f"{title}\n× is how many times less than the first row", fontsize="medium")
     plt.close(figure)
     return figure

@@ -1,0 +1,74 @@
+"""What is read from Inductor: the operators of the lowered graph, and the calls in its code."""
+
+import pytest
+import torch
+from conftest import quantize
+from torch import nn
+
+from xpuqlib.compilation import Operator, observe_compilation
+from xpuqlib.errors import LoweringError
+from xpuqlib.lowering import lower
+from xpuqlib.pt2e import capture
+
+
+def test_a_compiled_model_cannot_be_observed_a_second_time(tiny):
+    model, x = tiny
+    compiled = torch.compile(model)
+    with torch.no_grad():
+        compiled(x)
+    with pytest.raises(LoweringError, match="Nothing was compiled"):
+        observe_compilation(compiled, (x,))
+
+
+def operators(model, x, **settings):
+    converted = quantize(capture(model, (x,)), x)
+    return lower(converted, (x,), **settings).compilation.operators
+
+
+def test_operators_are_in_order_and_know_their_dtypes(tiny):
+    expected = [
+        Operator("quantize_per_tensor", "fp32", "int8"),
+        Operator("qconv", "int8", "fp32"),
+        Operator("mean", "fp32", "fp32"),
+        Operator("quantize_per_tensor", "fp32", "int8"),
+        Operator("qlinear", "int8", "fp32"),
+    ]
+    assert list(operators(*tiny)) == expected
+
+
+def test_under_autocast_int8_kernels_write_bf16_where_nothing_is_quantized(tiny):
+    expected = [
+        Operator("quantize_per_tensor", "fp32", "int8"),
+        Operator("qconv", "int8", "bf16"),
+        Operator("mean", "bf16", "bf16"),
+        Operator("quantize_per_tensor", "bf16", "int8"),
+        Operator("qlinear", "int8", "bf16"),
+    ]
+    assert list(operators(*tiny, bf16_autocast=True)) == expected
+
+
+@pytest.mark.parametrize("int8_max_pool", [True, False])
+def test_a_max_pool_is_int8_only_after_the_rewrite(int8_max_pool):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 16, 1)
+    x = torch.randn(2, 3, 12, 12)
+    found = operators(
+        nn.Sequential(*layers).eval(), x, int8_max_pool=int8_max_pool, bf16_autocast=True
+    )
+    [pool] = [operator for operator in found if "pool" in operator.name]
+    dtype = "int8" if int8_max_pool else "bf16"
+    assert (pool.reads, pool.writes) == (dtype, dtype)
+
+
+def test_dtypes_of_the_graph_are_those_of_the_generated_calls(resnet_flow):
+    mixed = lower(
+        resnet_flow.converted, resnet_flow.inputs, int8_max_pool=False, bf16_autocast=True
+    )
+    calls = [o for o in mixed.compilation.operators if o.name.startswith(("qconv", "qlinear"))]
+    lines = [line for line in mixed.compilation.code.splitlines() if "torch.ops.onednn.q" in line]
+    lines = [line for line in lines if "prepack" not in line]
+    names = {"int8": "torch.uint8", "bf16": "torch.bfloat16", "fp32": "torch.float32"}
+    assert len(calls) == len(lines) == 21
+    assert [names[call.writes] in line for call, line in zip(calls, lines, strict=True)] == [
+        True
+    ] * 21

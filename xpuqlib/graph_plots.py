@@ -1,0 +1,151 @@
+"""Figures of graphs: which operators there are, and which dtypes they read and write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from torch import fx
+
+from xpuqlib.compilation import Operator
+from xpuqlib.graph import module_path
+from xpuqlib.plots import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW
+
+__all__ = ["draw_dtypes", "draw_graph"]
+
+DTYPES = {"int8": BLUE, "bf16": ORANGE, "fp32": GREEN}
+_LONG = "_per_tensor|_low_memory_|_with_offsets"  # what Inductor adds to short names
+KINDS = {
+    "conv, linear": (BLUE, ("conv", "linear")),
+    "quantize": (ORANGE, ("quantize",)),
+    "dequantize": (YELLOW, ("dequantize",)),
+    "batch norm": (PINK, ("batch_norm",)),
+    "pointwise": (GREEN, ("relu", "add", "hardtanh", "clamp", "mul")),
+    "pooling": (SKY, ("pool", "mean")),
+    "other": (GREY, ()),
+}
+
+
+def _operator(node: fx.Node) -> str:
+    return getattr(node.target, "_opname", None) or str(node.target)
+
+
+def _kind(operator: str) -> str:
+    for kind, (_, words) in KINDS.items():
+        if operator.startswith(words):
+            return kind
+        if "quantize" not in kind and any(word in operator for word in words):
+            return kind
+    return "other"
+
+
+def _stage(node: fx.Node) -> str | None:
+    path = module_path(node)
+    return ".".join(path.split(".")[:2] if path.startswith("features") else path.split(".")[:1])
+
+
+def draw_graph(graph_module: fx.GraphModule, title: str) -> Figure:
+    """Draw the operators of a graph in execution order, one row for each stage of the model.
+
+    An arc shows a value that skips over operators: a residual connection or a branch.
+    """
+    # A weight's dequantize reads constants only: it would hide the path of the activations.
+    nodes = [
+        node
+        for node in graph_module.graph.nodes
+        if node.op == "call_function" and any(n.op != "get_attr" for n in node.all_input_nodes)
+    ]
+    rows: list[tuple[str, list[fx.Node]]] = []
+    for node in nodes:
+        stage = _stage(node) or (rows[-1][0] if rows else "input")
+        if not rows or rows[-1][0] != stage or len(rows[-1][1]) >= 40:
+            rows.append((stage, []))
+        rows[-1][1].append(node)
+    rows = _merge_short(rows)
+    at = {node: (x, -1.6 * y) for y, (_, row) in enumerate(rows) for x, node in enumerate(row)}
+    width = max(len(row) for _, row in rows)
+    figure, axes = plt.subplots(figsize=(11, 0.42 * len(rows) * 1.6 + 1.2), layout="constrained")
+    used = set()
+    for node, (x, y) in at.items():
+        kind = _kind(_operator(node))
+        used.add(kind)
+        axes.add_patch(Rectangle((x + 0.08, y), 0.84, 0.7, facecolor=KINDS[kind][0], zorder=2))
+        for source in node.all_input_nodes:
+            if source in at and at[source][1] == y and x - at[source][0] > 1:
+                left = at[source][0] + 0.5
+                height = 0.75 + min(0.06 * (x - left), 0.5)
+                axes.plot(
+                    [left, left, x + 0.5, x + 0.5],
+                    [y + 0.7, y + height, y + height, y + 0.7],
+                    color="#555555",
+                    linewidth=0.8,
+                    zorder=1,
+                )
+    for number, (stage, _) in enumerate(rows):
+        axes.text(-0.4, -1.6 * number + 0.35, stage, ha="right", va="center", fontsize=9)
+    axes.set(
+        xlim=(-max(len(stage) for stage, _ in rows) * width / 90 - 1, width + 0.5),
+        ylim=(-1.6 * len(rows) + 1, 1.6),
+        xticks=[],
+        yticks=[],
+        title=title,
+        xlabel="operators in execution order, one row for each stage of the model",
+    )
+    axes.spines[["top", "left", "right"]].set_visible(False)
+    axes.legend(
+        handles=[Patch(color=KINDS[kind][0], label=kind) for kind in KINDS if kind in used],
+        ncols=7,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.25 / len(rows) - 0.08),
+        frameon=False,
+    )
+    plt.close(figure)
+    return figure
+
+
+def _merge_short(rows: list[tuple[str, list[fx.Node]]]) -> list[tuple[str, list[fx.Node]]]:
+    merged: list[tuple[str, list[fx.Node]]] = []
+    for stage, row in rows:
+        if merged and len(merged[-1][1]) + len(row) <= 16 and min(len(merged[-1][1]), len(row)) < 8:
+            first, nodes = merged[-1]
+            merged[-1] = (f"{first.split(' … ')[0]} … {stage}", nodes + row)
+        else:
+            merged.append((stage, list(row)))
+    return merged
+
+
+def draw_dtypes(networks: dict[str, Sequence[Operator]], title: str) -> Figure:
+    """Draw lowered graphs as strips, one box an operator: left what it reads, right what it writes.
+
+    Parameters
+    ----------
+    networks : dict of str to sequence of Operator
+        As in `xpuqlib.compilation.Compilation`, by the label of the strip.
+    """
+    longest = max(len(operators) for operators in networks.values())
+    figure, panels = plt.subplots(
+        len(networks), figsize=(11, 1.35 * len(networks) + 0.8), layout="constrained", squeeze=False
+    )
+    for axes, (label, operators) in zip(panels[:, 0], networks.items(), strict=True):
+        for x, operator in enumerate(operators):
+            for left, dtype in ((x + 0.06, operator.reads), (x + 0.5, operator.writes)):
+                color = DTYPES.get(dtype, GREY)
+                axes.add_patch(Rectangle((left, 0), 0.44, 1, facecolor=color))
+        axes.set(xlim=(0, longest), ylim=(0, 1), yticks=[])
+        axes.set_title(label, loc="left", fontsize="medium")
+        if longest <= 60:  # more names would lie over each other
+            names = [re.sub(_LONG, "", operator.name)[:20] for operator in operators]
+            ticks = [x + 0.5 for x in range(len(names))]
+            axes.set_xticks(ticks, names, rotation=90, fontsize=7)
+        axes.spines[:].set_visible(False)
+    figure.legend(
+        handles=[Patch(color=color, label=dtype) for dtype, color in DTYPES.items()],
+        loc="outside lower right", ncols=len(DTYPES), frameon=False,
+    )  # fmt: skip
+    figure.suptitle(title)
+    figure.supxlabel("operators, from input to output; left half: reads, right half: writes")
+    plt.close(figure)
+    return figure
