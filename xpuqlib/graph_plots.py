@@ -125,10 +125,16 @@ def draw_dtypes(networks: dict[str, Sequence[Operator]], title: str) -> Figure:
     networks : dict of str to sequence of Operator
         As in `xpuqlib.compilation.Compilation`, by the label of the strip.
     """
-    longest = max(len(operators) for operators in networks.values())
+    names = {
+        label: [re.sub(_LONG, "", operator.name)[:24] for operator in operators]
+        for label, operators in networks.items()
+    }
+    longest = max(map(len, names.values()))
+    letters = max(len(name) for strip in names.values() for name in strip) if longest <= 60 else 0
     figure, panels = plt.subplots(
-        len(networks), figsize=(11, 1.35 * len(networks) + 0.8), layout="constrained", squeeze=False
-    )
+        len(networks), figsize=(11, (0.7 + 0.07 * letters) * len(networks) + 0.8),
+        layout="constrained", squeeze=False,
+    )  # fmt: skip
     for axes, (label, operators) in zip(panels[:, 0], networks.items(), strict=True):
         for x, operator in enumerate(operators):
             for left, dtype in ((x + 0.06, operator.reads), (x + 0.5, operator.writes)):
@@ -136,10 +142,9 @@ def draw_dtypes(networks: dict[str, Sequence[Operator]], title: str) -> Figure:
                 axes.add_patch(Rectangle((left, 0), 0.44, 1, facecolor=color))
         axes.set(xlim=(0, longest), ylim=(0, 1), yticks=[])
         axes.set_title(label, loc="left", fontsize="medium")
-        if longest <= 60:  # more names would lie over each other
-            names = [re.sub(_LONG, "", operator.name)[:20] for operator in operators]
-            ticks = [x + 0.5 for x in range(len(names))]
-            axes.set_xticks(ticks, names, rotation=90, fontsize=7)
+        if letters:  # in a longer strip, names would lie over each other
+            ticks = [x + 0.5 for x in range(len(operators))]
+            axes.set_xticks(ticks, names[label], rotation=90, fontsize=7)
         axes.spines[:].set_visible(False)
     figure.legend(
         handles=[Patch(color=color, label=dtype) for dtype, color in DTYPES.items()],
