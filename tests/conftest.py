@@ -26,10 +26,17 @@ DEVICES = [
 ]
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--require", choices=["xpu", "cuda"], help="fail, not skip, when this device is missing"
+    )
+
+
 def pytest_runtest_setup(item):
     for kind in ("xpu", "cuda"):
         if item.get_closest_marker(kind) and not getattr(torch, kind).is_available():
-            pytest.skip(f"no {kind} device is available to torch {torch.__version__} here")
+            stop = pytest.fail if item.config.getoption("--require") == kind else pytest.skip
+            stop(f"no {kind} device is available to torch {torch.__version__} here")
 
 
 def pytest_report_header():

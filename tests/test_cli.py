@@ -27,7 +27,14 @@ def test_run_goes_on_after_a_failure_and_tells_of_it(tmp_path):
     assert "failed in cell [4] of the executed notebook: ValueError: no such [/layer]" in run.stdout
     assert "1 of 2 notebooks passed" in run.stdout
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"index.html", "bad.ipynb", "bad.html", "good.ipynb", "good.html"}
+    assert names == {
+        "index.html",
+        "records.json",
+        "bad.ipynb",
+        "bad.html",
+        "good.ipynb",
+        "good.html",
+    }
     assert "cpu" in (tmp_path / "out" / "good.html").read_text()
 
 

@@ -88,7 +88,8 @@ def run(
     table = Table("notebook", "device", "mode", "seconds", "result")
     for r in results:
         shown = _coloured(r.result) + (f" {escape(r.error)}" if r.error else "")
-        table.add_row(escape(r.notebook), r.device or "–", r.mode or "–", f"{r.seconds:.0f}", shown)
+        notebook, device_name, mode, _, seconds = map(escape, r.cells())  # what fits 80 columns
+        table.add_row(notebook, device_name, mode, seconds, shown)
     index = write_index(results, out)
     passed = sum(r.result == "passed" for r in results)
     console.print(table)

@@ -62,6 +62,16 @@ class RunRecord(BaseModel):
         """Plain values."""
         return self.model_dump(mode="json")
 
+    def int8_kernels(self) -> str:
+        """Layers that run in int8 kernels, such as ``20 of 20 conv``; "–" without evidence."""
+        counts = self.evidence.get("counts", {})
+        found = [
+            f"{stages['generated']} of {stages['in the model']} {kind}"
+            for kind, stages in counts.items()
+            if stages["in the model"]
+        ]
+        return ", ".join(found) or "–"
+
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
         rows = {
             "lesson": self.lesson,

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from conftest import write_notebook
 
@@ -7,7 +9,10 @@ from xpuqlib.runner.execute import Job, execute, find_notebooks, plan, write_ind
 RECORD = """
 from xpuqlib.record import RunRecord
 RunRecord(
-    lesson="a", parameters={"n": n}, device="cpu", device_name="c", mode="rehearsed", seconds=0
+    lesson="a", parameters={"n": n}, device="cpu", device_name="c", mode="rehearsed", seconds=0,
+    evidence={
+        "counts": {"conv": {"in the model": 20, "generated": 19}, "linear": {"in the model": 0}}
+    },
 )
 """
 
@@ -19,7 +24,7 @@ def write(path, *sources):
 def test_a_run_keeps_notebook_page_and_record(tmp_path):
     path = write(tmp_path / "a.ipynb", "print('n is', n)", RECORD)
     result = execute(Job(path, {"n": 5}), tmp_path / "out")
-    assert (result.result, result.device, result.mode) == ("passed", "cpu", "rehearsed")
+    assert (result.result, result.record.mode) == ("passed", "rehearsed")
     assert "n is 5" in result.executed.read_text()
     assert "n is 5" in result.page.read_text()
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.ipynb", "a.html"}
@@ -37,7 +42,8 @@ def test_a_failure_is_a_result_and_everything_before_it_is_kept(tmp_path, source
     result = execute(Job(path, {"n": 2}), tmp_path / "out")
     assert result.result == "failed"
     assert error in result.error
-    assert result.device is None
+    assert result.record is None
+    assert result.cells()[:4] == ["a", "–", "–", "–"]
     assert result.executed.exists()
     assert result.page.exists()
 
@@ -77,6 +83,15 @@ def test_index_links_every_page_and_escapes_errors(tmp_path):
     page = write_index([result], tmp_path / "out").read_text()
     assert '<a href="a.html">a</a>' in page
     assert "ValueError: &lt;b&gt;" in page
+    assert json.loads((tmp_path / "out" / "records.json").read_text()) == []
+
+
+def test_index_shows_the_evidence_and_keeps_the_records(tmp_path):
+    result = execute(Job(write(tmp_path / "a.ipynb", RECORD), {"n": 5}), tmp_path / "out")
+    page = write_index([result], tmp_path / "out").read_text()
+    assert "<td>cpu<td>rehearsed<td>19 of 20 conv<td>" in page
+    [record] = json.loads((tmp_path / "out" / "records.json").read_text())
+    assert record["parameters"] == {"n": 5}
 
 
 def test_a_notebook_is_not_overwritten_by_its_result(tmp_path):

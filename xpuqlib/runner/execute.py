@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import re
 import time
@@ -18,7 +19,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from xpuqlib.environment import IPEX, ipex_mismatch
 from xpuqlib.errors import RunError, TrackError
-from xpuqlib.record import read_record
+from xpuqlib.record import RunRecord, read_record
 from xpuqlib.runner.parameters import check_parameters
 
 __all__ = ["Job", "RunResult", "execute", "find_notebooks", "plan", "write_index"]
@@ -36,18 +37,23 @@ class Job:
 class RunResult:
     """How one notebook ended.
 
-    `result` is ``passed``, ``failed`` or ``interrupted``; `device` and `mode` come from the
-    notebook's own run record and are None where it did not get that far.
+    `result` is ``passed``, ``failed`` or ``interrupted``; `record` is the notebook's own, None
+    where it did not get that far.
     """
 
     notebook: str
-    device: str | None
-    mode: str | None
+    record: RunRecord | None
     seconds: float
     result: str
     error: str
     executed: Path
     page: Path
+
+    def cells(self) -> list[str]:
+        """Notebook, device, mode, int8 kernels and seconds, as a table shows them."""
+        record = self.record
+        known = [record.device, record.mode, record.int8_kernels()] if record else ["–"] * 3
+        return [self.notebook, *known, f"{self.seconds:.0f}"]
 
 
 def find_notebooks(names: list[str], folder: Path = Path("notebooks")) -> list[Path]:
@@ -131,8 +137,7 @@ def execute(job: Job, out: Path) -> RunResult:
                 "failed",
                 f"{error} {_one_line(type(failure).__name__, failure)}".strip(),
             )
-    device, mode = (record.device, record.mode) if record else (None, None)
-    return RunResult(job.notebook.stem, device, mode, seconds, result, error, executed, page)
+    return RunResult(job.notebook.stem, record, seconds, result, error, executed, page)
 
 
 def _run(job: Job, partial: Path) -> tuple[str, str]:
@@ -195,20 +200,22 @@ _INDEX = """<!doctype html>
 <h1>Executed notebooks</h1>
 <p>executed: int8 kernels on an Intel GPU. rehearsed: the same recipe in int8 kernels on the CPU.
 reference: no int8 kernel ran.</p>
-<table><tr><th>notebook<th>device<th>mode<th>seconds<th>result</tr>
+<table><tr><th>notebook<th>device<th>mode<th>int8 kernels<th>seconds<th>result</tr>
 {rows}
 </table>
 """
 
 
 def write_index(results: list[RunResult], out: Path) -> Path:
-    """Write ``index.html`` with one row for each result; returns its path."""
+    """Write ``index.html`` with one row for each result, and ``records.json``; returns the page."""
     quote = html.escape
     rows = "\n".join(
-        f'<tr><td><a href="{quote(r.page.name)}">{quote(r.notebook)}</a><td>{r.device or "–"}'
-        f'<td>{r.mode or "–"}<td>{r.seconds:.0f}<td class="{r.result}">{r.result}'
-        f"{': ' + quote(r.error) if r.error else ''}</tr>"
+        f'<tr><td><a href="{quote(r.page.name)}">{quote(r.notebook)}</a>'
+        + "".join(f"<td>{quote(cell)}" for cell in r.cells()[1:])
+        + f'<td class="{r.result}">{r.result}{": " + quote(r.error) if r.error else ""}</tr>'
         for r in results
     )
+    records = [r.record.to_dict() for r in results if r.record]
+    _write(out / "records.json", json.dumps(records, indent=1))
     _write(out / "index.html", _INDEX.format(rows=rows))
     return out / "index.html"

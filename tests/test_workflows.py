@@ -1,0 +1,54 @@
+"""The workflows for GitHub: what only a runner executes must at least agree with the project."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from xpuqlib.environment import TRACKS
+
+ROOT = Path(__file__).parent.parent
+WORKFLOWS = ROOT / ".github" / "workflows"
+
+
+def steps(name, job):
+    jobs = yaml.safe_load((WORKFLOWS / name).read_text(encoding="utf-8"))["jobs"]
+    return jobs[job], [step["run"] for step in jobs[job]["steps"] if "run" in step]
+
+
+def test_cpu_workflow_tests_and_runs_both_tracks():
+    job, commands = steps("cpu.yml", "tests")
+    assert set(job["strategy"]["matrix"]["track"]) == set(TRACKS)
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    assert {"test", "run"} == {command.split()[1] for command in commands} <= set(targets)
+
+
+def test_xpu_workflow_makes_each_conda_environment():
+    job, commands = steps("xpu.yml", "lessons")
+    assert job["runs-on"] == ["self-hosted", "xpu"]
+    for one in job["strategy"]["matrix"]["include"]:
+        environment = yaml.safe_load((ROOT / one["environment"]).read_text(encoding="utf-8"))
+        assert environment["name"] == one["name"]
+    assert commands[0] == "xpuq doctor"
+    assert "--require xpu" in commands[1]
+    assert commands[2].startswith("xpuq run --device xpu")
+
+
+@pytest.mark.parametrize("kind", ["xpu", "cuda"])
+def test_a_required_device_that_is_missing_is_a_failure(kind):
+    if getattr(torch, kind).is_available():
+        pytest.skip(f"this machine has a {kind} device")
+    command = [sys.executable, "-m", "pytest", "-q", "-m", kind, "tests/test_device.py"]
+    required = subprocess.run(
+        [*command, "--require", kind], cwd=ROOT, capture_output=True, text=True
+    )
+    assert required.returncode == 1, required.stdout
+    assert f"no {kind} device is available" in required.stdout
+    assert "1 error" in required.stdout
+    allowed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert allowed.returncode == 0, allowed.stdout
+    assert "1 skipped" in allowed.stdout
