@@ -35,7 +35,7 @@ def test_run_goes_on_after_a_failure_and_tells_of_it(tmp_path):
         "good.ipynb",
         "good.html",
     }
-    assert "cpu" in (tmp_path / "out" / "good.html").read_text()
+    assert "cpu" in (tmp_path / "out" / "good.html").read_text(encoding="utf-8")
 
 
 def test_run_passes(tmp_path):
@@ -99,7 +99,7 @@ def test_ctrl_c_ends_the_kernel_and_keeps_what_was_finished(tmp_path):
     assert "interrupted" in stdout
     assert "1 of 3 notebooks passed" in stdout
     assert "Traceback" not in stderr
-    assert "done" in (out / "first.html").read_text()
+    assert "done" in (out / "first.html").read_text(encoding="utf-8")
     assert (out / "index.html").exists()
     assert not (out / "last.ipynb").exists()
 

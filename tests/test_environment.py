@@ -29,8 +29,8 @@ def extras() -> dict[str, set[str]]:
 
 def pip_part(path: Path) -> tuple[list[str], dict[str, str]]:
     """Options, and pins by package, of a conda environment's pip part."""
-    [pip] = [d["pip"] for d in yaml.safe_load(path.read_text())["dependencies"] if "pip" in d
-             and isinstance(d, dict)]  # fmt: skip
+    dependencies = yaml.safe_load(path.read_text(encoding="utf-8"))["dependencies"]
+    [pip] = [d["pip"] for d in dependencies if isinstance(d, dict) and "pip" in d]
     options = [line for line in pip if line.startswith("-")]
     return options, dict(line.split("==") for line in pip if not line.startswith("-"))
 
@@ -54,7 +54,9 @@ def test_conda_environment_pins_the_version_table(track):
 
 @pytest.mark.parametrize("track", TRACKS.values(), ids=list(TRACKS))
 def test_makefile_takes_the_same_versions_from_another_index(track):
-    [line] = re.findall(rf"^TORCH_{track.name} := (.*)$", (ROOT / "Makefile").read_text(), re.M)
+    [line] = re.findall(
+        rf"^TORCH_{track.name} := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M
+    )
     asked = {str(Requirement(text)) for text in re.findall(r'"(.*?)"', line)}
     table = {str(Requirement(f"{p}{s}")) for p, s in track.requires.items() if p != IPEX}
     assert asked == table

@@ -94,7 +94,7 @@ def check_noise(out):
 def test_all_lessons_with_their_defaults(tmp_path):
     records = run(tmp_path)
     assert len(records) == len(LESSONS)
-    assert (tmp_path / "index.html").read_text().count(">passed<") == len(LESSONS)
+    assert (tmp_path / "index.html").read_text(encoding="utf-8").count(">passed<") == len(LESSONS)
     check_noise(tmp_path)
     record = records["03_pt2e_default_configuration"]
     assert record.versions["torch"] == installed_version("torch")

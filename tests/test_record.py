@@ -44,3 +44,10 @@ def test_a_broken_record_is_an_error(tmp_path):
     (tmp_path / "cut.ipynb").write_text('{"cells": [')
     with pytest.raises(RunError, match="cannot be read"):
         read_record(tmp_path / "cut.ipynb")
+
+
+def test_a_record_says_how_many_layers_are_int8(record):
+    assert record.int8_kernels() == "–"
+    counts = {"conv": {"in the model": 20, "generated": 19}, "linear": {"in the model": 0}}
+    with_evidence = record.model_copy(update={"evidence": {"counts": counts}})
+    assert with_evidence.int8_kernels() == "19 of 20 conv"

@@ -84,7 +84,7 @@ def digits_weights(name: str) -> Path:
     checksum = path.with_suffix(".sha256")
     with FileLock(path.with_suffix(".lock")):
         if path.exists() and checksum.exists():
-            if _sha256(path) == checksum.read_text():
+            if _sha256(path) == checksum.read_text(encoding="utf-8"):
                 return path
             warnings.warn(
                 f"{path.name} does not match its checksum and is trained again.",
@@ -95,7 +95,7 @@ def digits_weights(name: str) -> Path:
         handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
             torch.save(state, file)
-        checksum.write_text(_sha256(Path(temporary)))
+        checksum.write_text(_sha256(Path(temporary)), encoding="utf-8")
         os.replace(temporary, path)
     return path
 

@@ -25,8 +25,8 @@ def test_a_run_keeps_notebook_page_and_record(tmp_path):
     path = write(tmp_path / "a.ipynb", "print('n is', n)", RECORD)
     result = execute(Job(path, {"n": 5}), tmp_path / "out")
     assert (result.result, result.record.mode) == ("passed", "rehearsed")
-    assert "n is 5" in result.executed.read_text()
-    assert "n is 5" in result.page.read_text()
+    assert "n is 5" in result.executed.read_text(encoding="utf-8")
+    assert "n is 5" in result.page.read_text(encoding="utf-8")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.ipynb", "a.html"}
 
 
@@ -80,17 +80,17 @@ def test_notebooks_are_found_by_path_and_by_start(tmp_path):
 def test_index_links_every_page_and_escapes_errors(tmp_path):
     path = write(tmp_path / "a.ipynb", "raise ValueError('<b>')")
     result = execute(Job(path, {}), tmp_path / "out")
-    page = write_index([result], tmp_path / "out").read_text()
+    page = write_index([result], tmp_path / "out").read_text(encoding="utf-8")
     assert '<a href="a.html">a</a>' in page
     assert "ValueError: &lt;b&gt;" in page
-    assert json.loads((tmp_path / "out" / "records.json").read_text()) == []
+    assert json.loads((tmp_path / "out" / "records.json").read_text(encoding="utf-8")) == []
 
 
 def test_index_shows_the_evidence_and_keeps_the_records(tmp_path):
     result = execute(Job(write(tmp_path / "a.ipynb", RECORD), {"n": 5}), tmp_path / "out")
-    page = write_index([result], tmp_path / "out").read_text()
+    page = write_index([result], tmp_path / "out").read_text(encoding="utf-8")
     assert "<td>cpu<td>rehearsed<td>19 of 20 conv<td>" in page
-    [record] = json.loads((tmp_path / "out" / "records.json").read_text())
+    [record] = json.loads((tmp_path / "out" / "records.json").read_text(encoding="utf-8"))
     assert record["parameters"] == {"n": 5}
 
 
