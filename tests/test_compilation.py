@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import quantize
+from conftest import DEVICES, quantize
 from torch import nn
 
 from xpuqlib.compilation import Operator, observe_compilation
@@ -47,17 +47,23 @@ def test_under_autocast_int8_kernels_write_bf16_where_nothing_is_quantized(tiny)
     assert list(operators(*tiny, bf16_autocast=True)) == expected
 
 
-@pytest.mark.parametrize("int8_max_pool", [True, False])
-def test_a_max_pool_is_int8_only_after_the_rewrite(int8_max_pool):
+@pytest.mark.parametrize("device", DEVICES)
+def test_without_the_rewrite_autocast_makes_a_max_pool_bf16(device):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 16, 1))
+    model, x = model.eval().to(device), torch.randn(2, 3, 12, 12, device=device)
+    found = operators(model, x, int8_max_pool=False, bf16_autocast=True)
+    [pool] = [operator for operator in found if "max_pool" in operator.name]
+    assert (pool.reads, pool.writes) == ("bf16", "bf16")
+
+
+def test_after_the_rewrite_a_max_pool_is_int8():
     torch.manual_seed(0)
     layers = nn.Conv2d(3, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 16, 1)
     x = torch.randn(2, 3, 12, 12)
-    found = operators(
-        nn.Sequential(*layers).eval(), x, int8_max_pool=int8_max_pool, bf16_autocast=True
-    )
+    found = operators(nn.Sequential(*layers).eval(), x, bf16_autocast=True)
     [pool] = [operator for operator in found if "pool" in operator.name]
-    dtype = "int8" if int8_max_pool else "bf16"
-    assert (pool.reads, pool.writes) == (dtype, dtype)
+    assert pool == Operator("qmaxpool2d", "int8", "int8")
 
 
 def test_dtypes_of_the_graph_are_those_of_the_generated_calls(resnet_flow):

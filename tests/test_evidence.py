@@ -283,7 +283,7 @@ class Pattern(nn.Module):
             y = y + self.second(x)
         if "relu" in self.after:
             y = y.relu()
-        return nn.functional.gelu(y) if "gelu" in self.after else y
+        return getattr(nn.functional, self.after)(y) if hasattr(nn.functional, self.after) else y
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("xpu", marks=pytest.mark.xpu)])
@@ -291,6 +291,7 @@ class Pattern(nn.Module):
 @pytest.mark.parametrize(
     ("kind", "after"),
     [("conv", "none"), ("conv", "relu"), ("conv", "add"), ("conv", "add_relu"),
+     ("conv", "relu6"), ("conv", "hardswish"), ("conv", "silu"),
      ("linear", "none"), ("linear", "relu"), ("linear", "gelu"), ("linear", "add")],
 )  # fmt: skip
 def test_upstreams_patterns_reach_int8(kind, after, bf16_autocast, device):

@@ -108,8 +108,8 @@ def test_bf16_autocast_belongs_to_what_was_lowered(tiny, device):
         assert (mixed(x).dtype, plain(x).dtype) == (torch.bfloat16, torch.float32)
     assert not counters  # and compiles nothing
     assert "compiled and run under autocast to bfloat16" in mixed.notes
-    # bfloat16 keeps 8 significant bits, an error of 0.2 %, which can move a code by one; without
-    # VNNI the kernels saturate, each in its own places.
+    # bfloat16 keeps 8 significant bits, an error of up to 0.4 %, which can move a code by one;
+    # without VNNI the kernels saturate, each in its own places.
     assert sqnr(plain(x).cpu(), mixed(x).cpu()) > (30 if cpu_has_vnni() else 10)
 
 
@@ -139,13 +139,31 @@ def test_the_same_graph_can_be_lowered_in_two_ways(tiny, device):
 
 
 @pytest.mark.parametrize("device", DEVICES[1:])
-def test_a_max_pool_stays_where_it_has_no_int8_kernel(device):
+def test_by_default_a_max_pool_is_rewritten_on_a_cpu_only(device):
     model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 8, 1))
     model, x = model.eval().to(device), torch.randn(2, 3, 12, 12, device=device)
     converted = quantize(capture(model, (x,)), x)
     lowered = lower(converted, (x,))
     assert not any("max-pool" in note for note in lowered.notes)
     assert torch.isfinite(lowered(x)).all()
+
+
+@pytest.mark.xpu
+def test_an_xpu_can_pool_int8_when_asked():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 8, 1))
+    model, x = model.eval().to("xpu"), torch.randn(2, 3, 12, 12, device="xpu")
+    converted = quantize(capture(model, (x,)), x)
+    with_pass = lower(converted, (x,), int8_max_pool=True)
+    assert any("max-pool" in note for note in with_pass.notes)
+    assert torch.equal(with_pass(x), lower(converted, (x,))(x))
+
+
+def test_an_int8_max_pool_without_a_kernel_is_an_error(monkeypatch, tiny):
+    model, x = tiny
+    monkeypatch.setattr(torch._C, "_dispatch_has_kernel_for_dispatch_key", lambda *_: False)
+    with pytest.raises(LoweringError, match=r"no quantized::max_pool2d for cpu(?s:.*)away"):
+        lower(model, (x,), int8_max_pool=True)
 
 
 @pytest.mark.cuda

@@ -4,15 +4,15 @@ import warnings
 
 from xpuqlib.noise import (
     LOG_MESSAGES,
-    PROFILER_LINES,
+    NATIVE_LINES,
     WARNINGS,
     filter_known_noise,
-    without_profiler_messages,
+    without_native_messages,
 )
 
 
 def test_every_filter_has_a_reason():
-    assert all(len(reason) > 20 for *_, reason in WARNINGS + LOG_MESSAGES + PROFILER_LINES)
+    assert all(len(reason) > 20 for *_, reason in WARNINGS + LOG_MESSAGES + NATIVE_LINES)
 
 
 def test_known_messages_go_and_others_stay(caplog):
@@ -34,7 +34,7 @@ def test_known_messages_go_and_others_stay(caplog):
 
 
 def test_lines_of_the_profiler_go_and_others_stay(capfd):
-    with without_profiler_messages():
+    with without_native_messages():
         os.write(2, b"USDT:2026 1:1 SyncActivityProfilerHandler.cpp:39] profiler_start\n")
         os.write(2, b"something else\n")
     os.write(2, b"afterwards\n")
@@ -43,7 +43,7 @@ def test_lines_of_the_profiler_go_and_others_stay(capfd):
 
 def test_lines_come_through_when_the_profiled_code_fails(capfd):
     try:
-        with without_profiler_messages():
+        with without_native_messages():
             os.write(2, b"the reason\n")
             raise RuntimeError
     except RuntimeError:

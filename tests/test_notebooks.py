@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from xpuqlib.environment import installed_version
+from xpuqlib.environment import IPEX, installed_version
 from xpuqlib.record import MIME_TYPE, read_record
 from xpuqlib.runner.parameters import LessonParameters, check_parameters, notebook_parameters
 
@@ -26,7 +26,7 @@ def cells(path, kind="code"):
 
 
 def test_there_are_lessons():
-    assert [path.name[:2] for path in LESSONS] == ["00", "02", "03", "04", "05"]
+    assert [path.name[:2] for path in LESSONS] == ["00", "02", "03", "04", "05", "06"]
 
 
 @each_lesson
@@ -109,9 +109,9 @@ def test_all_lessons_with_their_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("lessons", "parameters"),
     [
-        (("02", "03", "05"), {"model": "mobilenet_v2", "batch_size": 8}),
+        (("02", "03", "06"), {"model": "mobilenet_v2", "batch_size": 8}),
         (
-            ("03", "04"),
+            ("04", "05"),
             {"weights": "random", "data": "synthetic", "image_size": 64, "batch_size": 4},
         ),
     ],
@@ -125,16 +125,23 @@ def test_lessons_with_other_parameters(tmp_path, lessons, parameters):
         [record] = [r for name, r in records.items() if name.startswith(lesson)]
         assert chosen.items() <= record.parameters.items()
         assert record.evidence["counts"]["conv"]["quantized"] > 0
+        assert " of " in record.int8_kernels()
     check_noise(tmp_path)
+
+
+def modes(records, ipex):
+    return {record.mode for name, record in records.items() if ("ipex" in name) == ipex}
 
 
 @pytest.mark.cuda
 def test_lessons_on_cuda_are_a_reference(tmp_path):
     records = run(tmp_path, "--device", "cuda")
-    assert {record.mode for record in records.values()} == {"reference"}
+    assert modes(records, ipex=False) == {"reference"}
+    assert modes(records, ipex=True) == {"rehearsed"}  # no quantized kernels: on the CPU
 
 
 @pytest.mark.xpu
 def test_lessons_on_xpu_are_executed(tmp_path):
     records = run(tmp_path, "--device", "xpu")
-    assert {record.mode for record in records.values()} == {"executed"}
+    assert modes(records, ipex=False) == {"executed"}
+    assert modes(records, ipex=True) == {"executed" if installed_version(IPEX) else "rehearsed"}

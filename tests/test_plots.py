@@ -45,6 +45,17 @@ def test_latency_shows_speed_against_the_first():
     assert texts == ["1.0×", "4.0×"]
 
 
+@pytest.mark.parametrize(("top1", "label"), [(0.98, "accuracy"), (None, "agreement")])
+def test_calibration_sets_show_what_there_is(top1, label):
+    values = {"top1": top1, "agreement": 0.5, "sqnr_to_fp32_db": 38.5}
+    figure = plots.draw_calibration_sets({"a": values, "b": values}, "title")
+    left, right = figure.axes
+    assert left.get_xlabel().startswith(label)
+    assert [bar.get_width() for bar in left.patches] == [(top1 or 0.5) * 100] * 2
+    assert [text.get_text() for text in right.texts] == [" 38.5"] * 2
+    figure.canvas.draw()
+
+
 def test_memory_is_a_second_panel_in_megabytes():
     latencies = {"fp32": Latency(0.4, 0.1, 9), "int8": Latency(0.1, 0.01, 9)}
     figure = plots.draw_latency(latencies, "title", {"int8": 1_000_000, "fp32": 2_500_000})

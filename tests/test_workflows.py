@@ -24,18 +24,23 @@ def test_cpu_workflow_tests_and_runs_both_tracks():
     job, commands = steps("cpu.yml", "tests")
     assert set(job["strategy"]["matrix"]["track"]) == set(TRACKS)
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    assert job["strategy"]["matrix"]["python"] == ["3.10", "3.12"]
     assert {"test", "run"} == {command.split()[1] for command in commands} <= set(targets)
 
 
 def test_xpu_workflow_makes_each_conda_environment():
     job, commands = steps("xpu.yml", "lessons")
-    assert job["runs-on"] == ["self-hosted", "xpu"]
+    assert job["runs-on"] == ["self-hosted", "linux", "xpu"]
     for one in job["strategy"]["matrix"]["include"]:
         environment = yaml.safe_load((ROOT / one["environment"]).read_text(encoding="utf-8"))
         assert environment["name"] == one["name"]
     assert commands[0] == "xpuq doctor"
-    assert "--require xpu" in commands[1]
-    assert commands[2].startswith("xpuq run --device xpu")
+    assert "xpu.is_available()" in commands[1]
+    assert "--require xpu --nbval-lax" in commands[2]
+    assert commands[3].startswith("xpuq run --device xpu --out")
+    upload = job["steps"][-1]
+    assert upload["uses"].startswith("actions/upload-artifact")
+    assert upload["with"]["path"].rstrip("/") in commands[3]
 
 
 @pytest.mark.parametrize("kind", ["xpu", "cuda"])

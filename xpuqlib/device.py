@@ -130,13 +130,10 @@ def cpu_has_vnni() -> bool:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether oneDNN may multiply bfloat16 directly; without that bf16 is emulated, and slow.
-
-    ``ONEDNN_MAX_CPU_ISA`` counts here, too.
-    """
+    """Whether oneDNN may multiply bfloat16 directly; ``ONEDNN_MAX_CPU_ISA`` counts here, too."""
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
-    has = torch.cpu._is_avx512_bf16_supported() or "avx_ne_convert" in _cpuinfo("flags").split()
-    return has and limit not in _ISA_WITHOUT_VNNI | {"AVX2_VNNI", "AVX512_CORE_VNNI"}
+    limited = limit in _ISA_WITHOUT_VNNI | {"AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE_VNNI"}
+    return torch.cpu._is_avx512_bf16_supported() and not limited
 
 
 def _cpuinfo(key: str) -> str:

@@ -79,7 +79,7 @@ def lower(
     example_inputs: tuple[torch.Tensor, ...],
     *,
     freezing: bool = True,
-    int8_max_pool: bool = True,
+    int8_max_pool: bool | None = None,
     bf16_autocast: bool = False,
 ) -> Lowered:
     """Compile a model with ``torch.compile`` and freezing, as the device needs it.
@@ -98,15 +98,17 @@ def lower(
         Inputs of the one shape that the result accepts; their device decides the lowering.
     freezing : bool
         Inductor replaces parameters by constants; without it no int8 kernel is generated.
-    int8_max_pool : bool
-        On a CPU, quantize before a max-pool instead of after it, which changes no output bit.
+    int8_max_pool : bool, optional
+        Quantize before a max-pool instead of after it, which changes no output bit. By default on
+        a CPU only: for XPU torch-xpu-ops has the kernel, too, but nobody has tried it here.
     bf16_autocast : bool
         Compile and run under autocast to bfloat16: int8-mixed-bf16 for a converted model.
 
     Raises
     ------
     LoweringError
-        If the graph cannot be rewritten exactly, or does not compile.
+        If the graph cannot be rewritten exactly or does not compile, or if `int8_max_pool` is
+        asked for where torch has no kernel for it.
     """
     if pt2e_home() == "torchao":
         import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer  # noqa: F401
@@ -118,10 +120,17 @@ def lower(
         notes.append("cuda: no oneDNN kernels, compiled without freezing as a reference")
     if quantized:  # a copy has code of its own: Dynamo would reuse what it compiled before
         converted = copy.deepcopy(converted)
+    kernel = "quantized::max_pool2d"  # what Inductor will call
+    key = device.type.upper()
+    if int8_max_pool and not torch._C._dispatch_has_kernel_for_dispatch_key(kernel, key):
+        raise LoweringError(
+            f"torch {torch.__version__} has no {kernel} for {device.type}.",
+            "Leave int8_max_pool away: the pool then works in floating point.",
+        )
+    wanted = device.type == "cpu" if int8_max_pool is None else int8_max_pool
+    if quantized and wanted and (pools := quantize_above_max_pool(converted)):
+        notes.append(f"{pools} max-pool quantized before instead of after, exactly")
     if device.type == "cpu" and quantized:
-        # Elsewhere Inductor would call quantized::max_pool2d, which xpu and cuda do not have.
-        if int8_max_pool and (pools := quantize_above_max_pool(converted)):
-            notes.append(f"{pools} max-pool quantized before instead of after, exactly")
         rewritten = signed_to_unsigned(converted)
         notes.append(f"cpu: {rewritten} int8 activation nodes rewritten as uint8, exactly")
         if not cpu_has_vnni():

@@ -16,7 +16,7 @@ from torch.utils.benchmark import Measurement, Timer
 
 from xpuqlib.device import synchronize
 from xpuqlib.graph import layer_kind, module_path
-from xpuqlib.noise import without_profiler_messages
+from xpuqlib.noise import without_native_messages
 
 __all__ = [
     "Latency",
@@ -245,9 +245,9 @@ def compare_latency(
 def peak_memory(call: Callable[..., Any], inputs: tuple[torch.Tensor, ...]) -> int:
     """Most bytes that one call holds at a time in tensors it allocates itself: its activations.
 
-    Weights and inputs exist before the call and are not counted, and neither is what oneDNN
-    takes for itself. Accelerators keep count by themselves; on a CPU the profiler sees each
-    tensor come and go.
+    Weights and inputs exist before the call and are not counted. Accelerators keep count by
+    themselves, of oneDNN's scratch memory, too; on a CPU the profiler sees each tensor come and
+    go, and oneDNN takes its scratch memory unseen.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def peak_memory(call: Callable[..., Any], inputs: tuple[torch.Tensor, ...]) -> i
             synchronize(device)
             return module.max_memory_allocated(device) - before
         with (
-            without_profiler_messages(),
+            without_native_messages(),
             profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled,
         ):
             call(*inputs)

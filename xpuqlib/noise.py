@@ -10,12 +10,16 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 
-__all__ = ["filter_known_noise", "without_profiler_messages"]
+__all__ = ["filter_known_noise", "without_native_messages"]
 
 # (category, start of the message as a regular expression, reason)
 WARNINGS = [
     (DeprecationWarning, r"torch\.ao\.quantization is deprecated",
      "the ipex track is torch 2.8 on purpose; the README says where PT2E lives today"),
+    (FutureWarning, r"`torch\.jit\.\w+` is deprecated",
+     "lesson 07 says it once, in words"),
+    (UserWarning, r"torch\.quantize_per_tensor, torch\.quantize_per_channel and other",
+     "lesson 06 says it once, in words"),
     (UserWarning, r"erase_node\(.*\) on an already erased node",
      "torch 2.8 folds BatchNorm with it; the graph is right"),
     (UserWarning, r"To copy construct from a tensor",
@@ -38,8 +42,18 @@ LOG_MESSAGES = [
 ]  # fmt: skip
 
 
-# (what stands in a line that the profiler's C++ code writes, reason)
-PROFILER_LINES = [
+# (what stands in a line that C++ code writes to stderr, reason)
+NATIVE_LINES = [
+    *(
+        (words, "IPEX replaces operators of torch on purpose, and lists the first one")
+        for words in (
+            "OperatorEntry.cpp",
+            "Overriding a previously registered kernel",
+            "operator: aten::",
+            "registered at /",
+            "dispatch key: ",
+        )
+    ),
     ("SyncActivityProfilerHandler", "torch 2.15 reports that it starts and stops"),
     ("gpuGetDeviceCount failed", "a CUDA build of torch on a machine without a GPU"),
 ]
@@ -63,10 +77,11 @@ def filter_known_noise() -> None:
 
 
 @contextlib.contextmanager
-def without_profiler_messages() -> Iterator[None]:
+def without_native_messages() -> Iterator[None]:
     """Hold back what is written to stderr by C++ code, and let all but known lines through.
 
-    The profiler reads its own switch, KINETO_LOG_LEVEL, before a notebook can set it.
+    Their own switches (KINETO_LOG_LEVEL, TORCH_CPP_LOG_LEVEL) are read when torch is imported,
+    before a notebook can set them.
     """
     sys.stderr.flush()
     kept = os.dup(2)
@@ -80,5 +95,5 @@ def without_profiler_messages() -> Iterator[None]:
             os.close(kept)
             caught.seek(0)
             for line in caught.read().decode(errors="replace").splitlines():
-                if not any(known in line for known, _ in PROFILER_LINES):
+                if not any(known in line for known, _ in NATIVE_LINES):
                     print(line, file=sys.stderr)

@@ -10,6 +10,7 @@ from torch import nn
 from xpuqlib.measure import Latency
 
 __all__ = [
+    "draw_calibration_sets",
     "draw_code_usage",
     "draw_histogram",
     "draw_latency",
@@ -156,5 +157,29 @@ def draw_latency(
     panels[0][0].set(yticks=range(len(latencies)), yticklabels=list(latencies))
     panels[0][0].invert_yaxis()
     figure.suptitle(f"{title}\n× is how many times less than the first row", fontsize="medium")
+    plt.close(figure)
+    return figure
+
+
+def draw_calibration_sets(by_set: dict[str, dict[str, float | None]], title: str) -> Figure:
+    """Draw accuracy (or agreement, without labels) and SQNR for each calibration set."""
+    figure, panels = plt.subplots(
+        1, 2, sharey=True, figsize=(10, 0.5 * len(by_set) + 1.4), layout="constrained"
+    )
+    first = next(iter(by_set.values()))
+    share = "agreement" if first["top1"] is None else "top1"
+    words = {"agreement": "agreement with fp32 (%)", "top1": "accuracy (%)"}
+    shares = [values[share] * 100 for values in by_set.values()]
+    decibels = [values["sqnr_to_fp32_db"] for values in by_set.values()]
+    for axes, values, label in zip(
+        panels, (shares, decibels), (words[share], "SQNR against fp32 (dB)"), strict=True
+    ):
+        axes.barh(list(by_set), values, color=BLUE)
+        for position, value in enumerate(values):
+            axes.annotate(f" {value:.1f}", (max(value, 0), position), va="center")
+        axes.set_xlabel(f"{label}, higher is better")
+        axes.margins(x=0.15)
+    panels[0].invert_yaxis()
+    figure.suptitle(title)
     plt.close(figure)
     return figure

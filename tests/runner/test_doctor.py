@@ -147,6 +147,16 @@ def test_an_unwritable_cache_and_a_full_disk(monkeypatch, tmp_path):
     assert {check.status for check in doctor._folders()} == {doctor.WARNING}
 
 
+def test_on_windows_only_what_inductor_finds_counts(monkeypatch):
+    monkeypatch.setattr(doctor.os, "name", "nt")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: name if name == "g++" else None)
+    assert doctor._compiler().status == doctor.PROBLEM
+    assert "Visual Studio" in doctor._compiler().mend
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: name if name == "cl" else None)
+    assert doctor._compiler().found == "cl"
+
+
 def test_missing_compiler_and_headers(monkeypatch):
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
     assert doctor._compiler().status == doctor.PROBLEM

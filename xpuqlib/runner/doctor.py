@@ -170,14 +170,18 @@ def _device(device: dict[str, Any]) -> Check:
 
 
 def _compiler() -> Check:
-    for name in filter(None, (os.environ.get("CXX"), "g++", "clang++", "icpx", "cl")):
+    windows = os.name == "nt"  # there Inductor looks for nothing but CXX and cl
+    names = ["cl"] if windows else ["g++", "clang++", "icpx"]
+    for name in filter(None, [os.environ.get("CXX"), *names]):
         if path := shutil.which(name):
             return Check("C++ compiler", OK, path)
     return Check(
         "C++ compiler",
         PROBLEM,
         "none: Inductor cannot compile",
-        "Install g++ (Debian: apt install g++; conda: cxx-compiler).",
+        "Install Visual Studio's C++ build tools, and start from their command prompt."
+        if windows
+        else "Install g++ (Debian: apt install g++; conda: cxx-compiler).",
     )
 
 
