@@ -38,6 +38,22 @@ def test_a_mismatched_ipex_is_not_imported(monkeypatch):
         eager_place(torch.device("cpu"))
 
 
+def test_a_process_survives_a_mismatched_ipex(tmp_path):
+    info = tmp_path / "intel_extension_for_pytorch-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {IPEX}\nVersion: 1.0\n")
+    (tmp_path / "intel_extension_for_pytorch.py").write_text("import os\nos._exit(127)\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import torch\n"
+        "from xpuqlib.eager import eager_place; from xpuqlib.errors import TrackError\n"
+        "try: eager_place(torch.device('cpu'))\n"
+        "except TrackError as error: print('survived:', error)"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr
+    assert "survived: IPEX 1.0 needs torch 1.0" in child.stdout
+
+
 @pytest.mark.skipif(installed_version(IPEX) is None, reason="needs IPEX, the ipex track")
 def test_importing_ipex_makes_no_noise():
     code = (

@@ -3,7 +3,7 @@ from matplotlib.colors import to_hex
 
 from xpuqlib.compilation import Operator
 from xpuqlib.graph import count_operators
-from xpuqlib.graph_plots import DTYPES, draw_dtypes, draw_graph
+from xpuqlib.graph_plots import DTYPES, draw_dtypes, draw_graph, draw_stages
 from xpuqlib.plots import GREY
 from xpuqlib.pt2e import capture
 
@@ -38,3 +38,18 @@ def test_dtypes_are_a_strip_of_halves():
 def test_a_long_strip_has_no_names_over_each_other():
     figure = draw_dtypes({"a": [Operator("mul", "fp32", "fp32")] * 61}, "title")
     assert not any("mul" in label.get_text() for label in figure.axes[0].get_xticklabels())
+
+
+def test_stages_are_bars_of_what_occurs():
+    stages = {
+        "traced": {"aten::batch_norm": 2, "aten::_convolution": 2, "prim::Constant": 9},
+        "run 1": {"quantized::conv2d_relu": 1, "quantized::conv2d": 1, "quantized::add_relu": 1},
+    }
+    figure = draw_stages(stages, {"run 1": 0.004}, "title")
+    left, right = figure.axes
+    assert [text.get_text() for text in left.texts if text.get_text()] == ["2", "2", "2", "1"]
+    assert [bar.get_width() for bar in right.patches] == [4.0]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "batch norm", "conv, linear in fp32", "quantized conv, linear", "quantized add",
+    ]  # fmt: skip
+    figure.canvas.draw()

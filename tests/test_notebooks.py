@@ -26,7 +26,7 @@ def cells(path, kind="code"):
 
 
 def test_there_are_lessons():
-    assert [path.name[:2] for path in LESSONS] == ["00", "02", "03", "04", "05", "06"]
+    assert [path.name[:2] for path in LESSONS] == ["00", "02", "03", "04", "05", "06", "07"]
 
 
 @each_lesson
@@ -111,7 +111,7 @@ def test_all_lessons_with_their_defaults(tmp_path):
     [
         (("02", "03", "06"), {"model": "mobilenet_v2", "batch_size": 8}),
         (
-            ("04", "05"),
+            ("04", "05", "07"),
             {"weights": "random", "data": "synthetic", "image_size": 64, "batch_size": 4},
         ),
     ],

@@ -1,6 +1,6 @@
 """The helper stays small: a lesson must be readable without reading it.
 
-The runner's part holds what a lesson does not show either: versions, noise, names, the package.
+The runner's part holds what both parts stand on, too: versions, errors, noise, names, records.
 """
 
 import ast
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "xpuqlib"
-SHARED = ("__init__", "__main__", "cli", "environment", "names", "noise")
+SHARED = ("__init__", "__main__", "cli", "environment", "errors", "names", "noise", "record")
 RUNNER = [*(PACKAGE / f"{name}.py" for name in SHARED), *(PACKAGE / "runner").glob("*.py")]
 TEACHING = [path for path in PACKAGE.glob("*.py") if path not in RUNNER]
 NOT_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,

@@ -12,13 +12,9 @@ import torch
 from xpuqlib.errors import DeviceError
 
 __all__ = [
-    "DeviceInfo",
-    "choose_device",
-    "cpu_has_bf16",
-    "cpu_has_vnni",
-    "describe_device",
+    "DeviceInfo", "choose_device", "cpu_has_bf16", "cpu_has_vnni", "describe_device",
     "synchronize",
-]
+]  # fmt: skip
 
 MODES = {"xpu": "executed", "cpu": "rehearsed", "cuda": "reference"}
 # oneDNN's names for what a person may limit it to, without int8 dot products.

@@ -18,18 +18,9 @@ from packaging.version import Version
 from xpuqlib.errors import TrackError
 
 __all__ = [
-    "PACKAGES",
-    "TRACKS",
-    "Track",
-    "cache_dir",
-    "current_track",
-    "installed_version",
-    "ipex_mismatch",
-    "pt2e_home",
-    "requirement_problems",
-    "triton_packages",
-    "versions",
-]
+    "PACKAGES", "TRACKS", "Track", "cache_dir", "current_track", "installed_version",
+    "ipex_mismatch", "pt2e_home", "requirement_problems", "triton_packages", "versions",
+]  # fmt: skip
 
 IPEX = "intel-extension-for-pytorch"
 PACKAGES = ("torch", "torchvision", "torchao", IPEX)

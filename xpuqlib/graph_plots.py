@@ -14,7 +14,7 @@ from xpuqlib.compilation import Operator
 from xpuqlib.graph import module_path
 from xpuqlib.plots import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW
 
-__all__ = ["draw_dtypes", "draw_graph"]
+__all__ = ["draw_dtypes", "draw_graph", "draw_stages"]
 
 DTYPES = {"int8": BLUE, "bf16": ORANGE, "fp32": GREEN}
 _LONG = "_per_tensor|_low_memory_|_with_offsets"  # what Inductor adds to short names
@@ -152,5 +152,46 @@ def draw_dtypes(networks: dict[str, Sequence[Operator]], title: str) -> Figure:
     )  # fmt: skip
     figure.suptitle(title)
     figure.supxlabel("operators, from input to output; left half: reads, right half: writes")
+    plt.close(figure)
+    return figure
+
+
+def draw_stages(stages: dict[str, dict[str, int]], seconds: dict[str, float], title: str) -> Figure:
+    """Draw how often the operators of a TorchScript graph occur, stage by stage, and run times.
+
+    Parameters
+    ----------
+    stages : dict of str to dict of str to int
+        From `xpuqlib.eager.count_nodes`, by stage.
+    seconds : dict of str to float
+        Time of those stages that are runs.
+    """
+    groups = {
+        "batch norm": (PINK, ("aten::batch_norm",)),
+        "conv, linear in fp32": (BLUE, ("aten::_convolution", "aten::conv", "aten::linear")),
+        "quantized conv, linear": (ORANGE, ("quantized::conv", "quantized::linear")),
+        "quantized add": (YELLOW, ("quantized::add",)),
+        "fused by IPEX": (GREEN, ("torch_ipex::q", "ipex::")),
+    }
+    figure, (left, right) = plt.subplots(
+        1, 2, sharey=True, figsize=(11, 0.4 * len(stages) + 1.6), layout="constrained",
+        width_ratios=(2, 1),
+    )  # fmt: skip
+    ends = [0] * len(stages)
+    for label, (color, starts) in groups.items():
+        counts = [
+            sum(n for kind, n in stage.items() if kind.startswith(starts))
+            for stage in stages.values()
+        ]
+        if any(counts):
+            bars = left.barh(list(stages), counts, left=ends, color=color, label=label)
+            left.bar_label(bars, [str(n) if n else "" for n in counts], label_type="center")
+            ends = [end + n for end, n in zip(ends, counts, strict=True)]
+    right.barh(list(seconds), [value * 1e3 for value in seconds.values()], color=SKY)
+    left.invert_yaxis()
+    left.set_xlabel("nodes of the graph")
+    right.set_xlabel("time of one run (ms)")
+    figure.legend(loc="outside lower center", ncols=5, frameon=False)
+    figure.suptitle(title)
     plt.close(figure)
     return figure

@@ -19,18 +19,9 @@ from xpuqlib.graph import layer_kind, module_path
 from xpuqlib.noise import without_native_messages
 
 __all__ = [
-    "Latency",
-    "agreement",
-    "code_usage",
-    "compare_latency",
-    "flat_output",
-    "layer_sqnr",
-    "peak_memory",
-    "predict",
-    "size_in_bytes",
-    "sqnr",
-    "top1",
-]
+    "Latency", "agreement", "code_usage", "compare_latency", "flat_output", "layer_sqnr",
+    "peak_memory", "predict", "size_in_bytes", "sqnr", "top1",
+]  # fmt: skip
 
 ROUNDS = 4  # candidates take turns, so that a slow moment of the machine meets all of them
 

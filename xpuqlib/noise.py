@@ -20,6 +20,8 @@ WARNINGS = [
      "lesson 07 says it once, in words"),
     (UserWarning, r"torch\.quantize_per_tensor, torch\.quantize_per_channel and other",
      "lesson 06 says it once, in words"),
+    (UserWarning, "JIT pass will be deprecated in a future release of Intel",
+     "lesson 07 says it once, in words"),
     (UserWarning, r"erase_node\(.*\) on an already erased node",
      "torch 2.8 folds BatchNorm with it; the graph is right"),
     (UserWarning, r"To copy construct from a tensor",
@@ -54,6 +56,8 @@ NATIVE_LINES = [
             "dispatch key: ",
         )
     ),
+    ("other quantized tensor creation functions", "lesson 07 says it once, in words"),
+    ("JIT pass will be deprecated", "lesson 07 says it once, in words"),
     ("SyncActivityProfilerHandler", "torch 2.15 reports that it starts and stops"),
     ("gpuGetDeviceCount failed", "a CUDA build of torch on a machine without a GPU"),
 ]

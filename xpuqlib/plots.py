@@ -10,24 +10,12 @@ from torch import nn
 from xpuqlib.measure import Latency
 
 __all__ = [
-    "draw_calibration_sets",
-    "draw_code_usage",
-    "draw_histogram",
-    "draw_latency",
-    "draw_layer_sqnr",
-    "draw_ranges",
-    "draw_scales",
-]
+    "draw_calibration_sets", "draw_code_usage", "draw_histogram", "draw_latency",
+    "draw_layer_sqnr", "draw_ranges", "draw_scales",
+]  # fmt: skip
 
-BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#F0E442",
-    "#BBBBBB",
-)
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
+PINK, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#BBBBBB"
 
 
 def draw_histogram(observer: nn.Module, name: str) -> Figure:

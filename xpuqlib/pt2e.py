@@ -49,19 +49,10 @@ else:
     )
 
 __all__ = [
-    "Calibration",
-    "HistogramObserver",
-    "PerChannelMinMaxObserver",
-    "QuantizationConfig",
-    "QuantizationSpec",
-    "XPUInductorQuantizer",
-    "calibrate",
-    "capture",
-    "convert_pt2e",
-    "get_default_xpu_inductor_quantization_config",
-    "observers",
-    "prepare_pt2e",
-]
+    "Calibration", "HistogramObserver", "PerChannelMinMaxObserver", "QuantizationConfig",
+    "QuantizationSpec", "XPUInductorQuantizer", "calibrate", "capture", "convert_pt2e",
+    "get_default_xpu_inductor_quantization_config", "observers", "prepare_pt2e",
+]  # fmt: skip
 
 
 def capture(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> fx.GraphModule:

@@ -100,6 +100,12 @@ def test_a_mismatched_ipex_is_seen_and_not_imported(tmp_path, monkeypatch):
     assert found["cpu"]["status"] in ("ok", "warning")  # torch was imported, IPEX was not
 
 
+def test_ipex_is_said_to_be_archived():
+    assert "archived since 2026-03-30" in doctor._said_of(IPEX, "2.8.0")
+    assert doctor._said_of(IPEX, None) == "not installed"
+    assert doctor._said_of("torch", "2.8.0") == "2.8.0"
+
+
 def test_the_table_shows_a_mend_as_it_must_be_typed(pretend, no_probe, monkeypatch):
     pretend(torch=None, torchvision=None)
     monkeypatch.setenv("COLUMNS", "200")

@@ -59,10 +59,16 @@ def _python() -> Check:
     return Check("Python", PROBLEM, platform.python_version(), "Install Python 3.10 or newer.")
 
 
+def _said_of(package: str, version: str | None) -> str:
+    if version and package == environment.IPEX:
+        return f"{version}; archived since 2026-03-30, with known security issues unpatched"
+    return version or "not installed"
+
+
 def _packages() -> list[Check]:
     found = {package: installed_version(package) for package in environment.PACKAGES}
     checks = [
-        Check(package, OK, version or "not installed")
+        Check(package, OK, _said_of(package, version))
         for package, version in found.items()
         if version or package not in ("torch", "torchvision")
     ]
