@@ -90,6 +90,8 @@ def test_ctrl_c_ends_the_kernel_and_keeps_what_was_finished(tmp_path):
     run = subprocess.Popen(
         [*XPUQ, "run", *map(str, (first, wait, last)), "--out", str(out)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=wide(),
+        # A suite started in the background of a script would pass on that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     wait_until(lambda: pid_file.exists() and pid_file.read_text(), 60)
     run.send_signal(signal.SIGINT)
