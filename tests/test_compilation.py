@@ -25,26 +25,16 @@ def operators(model, x, **settings):
     return lower(converted, (x,), **settings).compilation.operators
 
 
-def test_operators_are_in_order_and_know_their_dtypes(tiny):
+@pytest.mark.parametrize(("bf16_autocast", "dtype"), [(False, "fp32"), (True, "bf16")])
+def test_operators_are_in_order_and_know_their_dtypes(tiny, bf16_autocast, dtype):
     expected = [
         Operator("quantize_per_tensor", "fp32", "int8"),
-        Operator("qconv", "int8", "fp32"),
-        Operator("mean", "fp32", "fp32"),
-        Operator("quantize_per_tensor", "fp32", "int8"),
-        Operator("qlinear", "int8", "fp32"),
+        Operator("qconv", "int8", dtype),  # nothing is quantized behind it
+        Operator("mean", dtype, dtype),
+        Operator("quantize_per_tensor", dtype, "int8"),
+        Operator("qlinear", "int8", dtype),
     ]
-    assert list(operators(*tiny)) == expected
-
-
-def test_under_autocast_int8_kernels_write_bf16_where_nothing_is_quantized(tiny):
-    expected = [
-        Operator("quantize_per_tensor", "fp32", "int8"),
-        Operator("qconv", "int8", "bf16"),
-        Operator("mean", "bf16", "bf16"),
-        Operator("quantize_per_tensor", "bf16", "int8"),
-        Operator("qlinear", "int8", "bf16"),
-    ]
-    assert list(operators(*tiny, bf16_autocast=True)) == expected
+    assert list(operators(*tiny, bf16_autocast=bf16_autocast)) == expected
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -14,6 +14,7 @@ from torch.ao.nn.quantized.modules.utils import WeightedQuantizedModule
 from xpuqlib.device import MODES
 from xpuqlib.environment import IPEX, current_track, installed_version, ipex_mismatch
 from xpuqlib.errors import ModelError, TrackError
+from xpuqlib.models import BUILD_SETTINGS
 from xpuqlib.names import MODELS
 from xpuqlib.noise import without_native_messages
 
@@ -82,10 +83,10 @@ def quantizable_model(name: str, model: nn.Module) -> nn.Module:
     if name not in MODELS:
         raise ModelError(f"There is no model {name!r} in this kit.", f"Use {', '.join(MODELS)}.")
     state = model.state_dict()
-    extra = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
     build = getattr(torchvision.models.quantization, name)
     classes = [value for key, value in state.items() if key.endswith("bias")][-1].shape[0]
-    rewritten = build(weights=None, quantize=False, num_classes=classes, **extra)
+    settings = BUILD_SETTINGS.get(name, {})
+    rewritten = build(weights=None, quantize=False, num_classes=classes, **settings)
     try:
         rewritten.load_state_dict(state)
     except RuntimeError as error:

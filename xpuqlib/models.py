@@ -25,6 +25,8 @@ from xpuqlib.names import MODELS, WEIGHTS
 __all__ = ["digits_weights", "load_model"]
 
 RECIPE = 1  # goes into the cache's file names: a new training recipe never meets old weights
+# GoogLeNet's auxiliary heads exist only for training on ImageNet.
+BUILD_SETTINGS = {"googlenet": {"aux_logits": False, "init_weights": False}}
 EPOCHS, BATCH, LEARNING_RATE, TRAINING_SIZE = 5, 32, 0.02, 32
 
 
@@ -105,9 +107,8 @@ def _sha256(path: Path) -> str:
 
 
 def _build(name: str, classes: int) -> nn.Module:
-    # GoogLeNet's auxiliary heads exist only for training on ImageNet.
-    extra = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
-    return torchvision.models.get_model(name, weights=None, num_classes=classes, **extra)
+    settings = BUILD_SETTINGS.get(name, {})
+    return torchvision.models.get_model(name, weights=None, num_classes=classes, **settings)
 
 
 def _imagenet(name: str) -> nn.Module:
