@@ -1,3 +1,7 @@
+import os
+import shutil
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +65,38 @@ def write_notebook(path: Path, parameters: str | None, *sources: str) -> Path:
     return path
 
 
+# The last cell of a notebook that behaves like a lesson.
+RECORD = """
+from xpuqlib.record import RunRecord
+RunRecord(
+    lesson="a", parameters={"n": n, "batch_size": 10}, device="cpu", device_name="c",
+    mode="rehearsed", seconds=0,
+    metrics={"top1_quantized": 0.5 + n / 20, "latency_quantized_s": 0.01 * n},
+    evidence={
+        "counts": {
+            "conv": {"in the model": 20, "generated": 19},
+            "linear": {"in the model": 0, "generated": 0},
+        }
+    },
+)
+"""
+
+
+def wait_until(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.1)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def prepare(captured: fx.GraphModule) -> fx.GraphModule:
     quantizer = XPUInductorQuantizer()
     quantizer.set_global(get_default_xpu_inductor_quantization_config())
@@ -120,3 +156,16 @@ def resnet_flow() -> Flow:
             prepared(batch)
     converted = convert_pt2e(prepared)
     return Flow(model, converted, lower(converted, (data.example,)), (data.example,))
+
+
+@contextmanager
+def chromium():
+    """Start Debian's Chromium, headless; skip, and say what is missing, where it is not there."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("no Chromium here (Debian: apt install chromium): pages were not opened")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

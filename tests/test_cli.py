@@ -3,10 +3,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
-from conftest import write_notebook
+from conftest import alive, wait_until, write_notebook
 
 XPUQ = [sys.executable, "-m", "xpuqlib"]
 
@@ -29,7 +28,8 @@ def test_run_goes_on_after_a_failure_and_tells_of_it(tmp_path):
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {
         "index.html",
-        "records.json",
+        "results.csv",
+        "results.parquet",
         "bad.ipynb",
         "bad.html",
         "good.ipynb",
@@ -108,18 +108,3 @@ def test_ctrl_c_ends_the_kernel_and_keeps_what_was_finished(tmp_path):
 
 def wide():
     return os.environ | {"COLUMNS": "200"}
-
-
-def wait_until(condition, seconds):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.1)
-
-
-def alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -66,11 +66,7 @@ def choose_device(name: str = "auto") -> torch.device:
     DeviceError
         If the name is unknown or that device is not available.
     """
-    available = {
-        "xpu": torch.xpu.is_available(),
-        "cuda": torch.cuda.is_available(),
-        "cpu": True,
-    }
+    available = {"xpu": torch.xpu.is_available(), "cuda": torch.cuda.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
     there = ", ".join(kind for kind, is_there in available.items() if is_there)

@@ -4,3 +4,4 @@ DEVICES = ("auto", "xpu", "cuda", "cpu")
 MODELS = ("resnet18", "resnet50", "mobilenet_v2", "googlenet")
 DATA = ("digits", "synthetic")  # or a folder of images
 WEIGHTS = ("digits", "imagenet", "random")
+CONFIGURATIONS = ("default", "symmetric")

@@ -41,6 +41,7 @@ LOG_MESSAGES = [
     ("torch.utils._pytree", "<enum ", "torchao 0.18 registers an enum in the old way"),
     ("torch.utils.cpp_extension", "No CUDA runtime is found",
      "a CUDA build of torch on a machine without a GPU"),
+    ("papermill", "Kernel died while waiting for", "the runner says so beside the run's name"),
 ]  # fmt: skip
 
 

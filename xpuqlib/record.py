@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nbformat
 import pandas
@@ -16,6 +17,17 @@ from xpuqlib.errors import RunError
 __all__ = ["MIME_TYPE", "RunRecord", "read_record"]
 
 MIME_TYPE = "application/vnd.xpuqlib.record+json"
+
+
+def compiled_files() -> int:
+    """Count the C++ files that Inductor compiled in this process, instead of reading its cache."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    inductor = sys.modules.get("torch._inductor.codecache")
+    if not (dynamo and inductor):  # nothing was compiled
+        return 0
+    # One pass over each header is timed like a compilation, but only looks for changes.
+    headers = inductor._precompile_header.cache_info().misses
+    return len(dynamo.compilation_time_metrics.get("compile_file", [])) - headers
 
 
 class RunRecord(BaseModel):
@@ -35,11 +47,13 @@ class RunRecord(BaseModel):
         From ``Evidence.to_dict()``; empty for a lesson that lowers nothing.
     seconds : float
         From the lesson's set-up cell to its record.
+    compiled_files : int
+        C++ files that this process compiled; 0 where all came from Inductor's cache.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = 1
+    schema_version: Literal[2] = 2
     lesson: str
     parameters: dict[str, JsonValue]
     device: str
@@ -49,6 +63,7 @@ class RunRecord(BaseModel):
     evidence: dict[str, JsonValue] = Field(default_factory=dict)
     seconds: float
     seed: int | None = None
+    compiled_files: int = Field(default_factory=compiled_files)
     track: str = Field(default_factory=lambda: current_track().name)
     versions: dict[str, str | None] = Field(default_factory=versions)
 
@@ -72,6 +87,10 @@ class RunRecord(BaseModel):
         ]
         return ", ".join(found) or "–"
 
+    def int8_count(self) -> int:
+        """Count the layers that run in int8 kernels."""
+        return sum(stages["generated"] for stages in self.evidence.get("counts", {}).values())
+
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
         rows = {
             "lesson": self.lesson,
@@ -79,6 +98,7 @@ class RunRecord(BaseModel):
             "parameters": ", ".join(f"{k}={v}" for k, v in self.parameters.items()),
             **{k: "undefined" if v is None else f"{v:.4g}" for k, v in self.metrics.items()},
             "versions": ", ".join(f"{k} {v}" for k, v in self.versions.items() if v),
+            "C++ files compiled": self.compiled_files or "0 (all from Inductor's cache)",
             "seconds": f"{self.seconds:.0f}",
         }
         table = pandas.Series(rows, name="run record").to_frame()
@@ -89,7 +109,7 @@ class RunRecord(BaseModel):
         }
 
 
-def read_record(path: Path | str) -> RunRecord | None:
+def read_record(notebook: Path | str | nbformat.NotebookNode) -> RunRecord | None:
     """Read the run record of an executed notebook; None where it has none.
 
     Raises
@@ -98,13 +118,18 @@ def read_record(path: Path | str) -> RunRecord | None:
         If the notebook or its record cannot be read.
     """
     try:
-        notebook = nbformat.read(path, as_version=4)
+        if not isinstance(notebook, nbformat.NotebookNode):
+            # The reader alone, without validation: a folder may hold a thousand notebooks.
+            notebook = nbformat.reader.reads(Path(notebook).read_text(encoding="utf-8"))
         for cell in notebook.cells:
             for output in cell.get("outputs", []):
                 if MIME_TYPE in output.get("data", {}):
                     return RunRecord.model_validate(output["data"][MIME_TYPE])
-    except (OSError, ValueError) as error:  # nbformat's and pydantic's errors are ValueErrors
+    # What is no notebook lacks the cells; nbformat's and pydantic's own errors are ValueErrors.
+    except (OSError, ValueError, AttributeError) as error:
         raise RunError(
-            f"The run record of {path} cannot be read: {error}", "Run the notebook again."
+            f"The run record of {notebook if isinstance(notebook, (str, Path)) else 'a notebook'} "
+            f"cannot be read: {error}",
+            "Run the notebook again.",
         ) from error
     return None

@@ -1,20 +1,8 @@
-import json
-
 import pytest
-from conftest import write_notebook
+from conftest import RECORD, write_notebook
 
 from xpuqlib.errors import ParameterError, RunError, TrackError
-from xpuqlib.runner.execute import Job, execute, find_notebooks, plan, write_index
-
-RECORD = """
-from xpuqlib.record import RunRecord
-RunRecord(
-    lesson="a", parameters={"n": n}, device="cpu", device_name="c", mode="rehearsed", seconds=0,
-    evidence={
-        "counts": {"conv": {"in the model": 20, "generated": 19}, "linear": {"in the model": 0}}
-    },
-)
-"""
+from xpuqlib.runner.execute import Job, execute, find_notebooks, plan
 
 
 def write(path, *sources):
@@ -24,8 +12,8 @@ def write(path, *sources):
 def test_a_run_keeps_notebook_page_and_record(tmp_path):
     path = write(tmp_path / "a.ipynb", "print('n is', n)", RECORD)
     result = execute(Job(path, {"n": 5}), tmp_path / "out")
-    assert (result.result, result.record.mode) == ("passed", "rehearsed")
-    assert "n is 5" in result.executed.read_text(encoding="utf-8")
+    assert (result.result, result.outcome, result.record.mode) == ("passed", *2 * ("rehearsed",))
+    assert "n is 5" in result.path.read_text(encoding="utf-8")
     assert "n is 5" in result.page.read_text(encoding="utf-8")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.ipynb", "a.html"}
 
@@ -38,21 +26,30 @@ def test_a_run_keeps_notebook_page_and_record(tmp_path):
     ],
 )
 def test_a_failure_is_a_result_and_everything_before_it_is_kept(tmp_path, source, error):
-    path = write(tmp_path / "a.ipynb", source, "print('not reached')")
+    path = write(tmp_path / "a.ipynb", "print('before')", source, "print('not reached')")
     result = execute(Job(path, {"n": 2}), tmp_path / "out")
-    assert result.result == "failed"
-    assert error in result.error
-    assert result.record is None
-    assert result.cells()[:4] == ["a", "–", "–", "–"]
-    assert result.executed.exists()
-    assert result.page.exists()
+    assert (result.result, result.outcome, result.record) == ("failed", "failed", None)
+    assert error.replace("[3]", "[4]") in result.error
+    assert "before" in result.page.read_text(encoding="utf-8")
 
 
 def test_nothing_starts_when_one_parameter_is_wrong(tmp_path):
     paths = [write(tmp_path / "a.ipynb"), write(tmp_path / "b.ipynb")]
     with pytest.raises(ParameterError, match=r"a\.ipynb has no parameter 'm'"):
-        plan(paths, {"m": "1"})
-    assert [job.parameters for job in plan(paths, {"n": "3"})] == [{"n": 3}, {"n": 3}]
+        plan(paths, {"n": "1"}, {"m": "1"})
+    planned = plan(paths, {"n": "3"}, {"n": 4})
+    assert [(job.notebook.stem, job.parameters["n"]) for job in planned] == [
+        ("a", 3), ("a", 4), ("b", 3), ("b", 4),
+    ]  # fmt: skip
+
+
+def test_a_task_leaves_old_outputs_behind(tmp_path):
+    path = write(tmp_path / "a.ipynb", "print('old', n)")
+    done = execute(Job(path, {}), tmp_path / "out")
+    task = Job(done.path, {"n": 2}).task()
+    assert (task.name, task.lesson, task.parameters) == ("a", "a", {"n": 2})
+    assert "old 1" not in task.notebook
+    assert "old" in task.notebook
 
 
 def test_an_unwritable_folder_is_a_clear_error(tmp_path):
@@ -77,42 +74,12 @@ def test_notebooks_are_found_by_path_and_by_start(tmp_path):
         find_notebooks([], tmp_path / "elsewhere")
 
 
-def test_index_links_every_page_and_escapes_errors(tmp_path):
-    path = write(tmp_path / "a.ipynb", "raise ValueError('<b>')")
-    result = execute(Job(path, {}), tmp_path / "out")
-    page = write_index([result], tmp_path / "out").read_text(encoding="utf-8")
-    assert '<a href="a.html">a</a>' in page
-    assert "ValueError: &lt;b&gt;" in page
-    assert json.loads((tmp_path / "out" / "records.json").read_text(encoding="utf-8")) == []
-
-
-def test_index_shows_the_evidence_and_keeps_the_records(tmp_path):
-    result = execute(Job(write(tmp_path / "a.ipynb", RECORD), {"n": 5}), tmp_path / "out")
-    page = write_index([result], tmp_path / "out").read_text(encoding="utf-8")
-    assert "<td>cpu<td>rehearsed<td>19 of 20 conv<td>" in page
-    [record] = json.loads((tmp_path / "out" / "records.json").read_text(encoding="utf-8"))
-    assert record["parameters"] == {"n": 5}
-
-
 def test_a_notebook_is_not_overwritten_by_its_result(tmp_path):
     path = write(tmp_path / "a.ipynb", "1")
     before = path.read_bytes()
     with pytest.raises(RunError, match="would be overwritten"):
         execute(Job(path, {}), tmp_path)
     assert path.read_bytes() == before
-
-
-def test_a_race_for_ports_gets_a_second_try(tmp_path, monkeypatch):
-    path, tries = write(tmp_path / "a.ipynb", "1"), []
-
-    def racing(*args, **kwargs):
-        tries.append(args)
-        raise RuntimeError("Kernel died before replying to kernel_info")
-
-    monkeypatch.setattr("papermill.execute_notebook", racing)
-    result = execute(Job(path, {}), tmp_path / "out")
-    assert (result.result, len(tries)) == ("failed", 2)
-    assert "Kernel died before replying" in result.error
 
 
 def test_a_mismatched_ipex_stops_the_plan(tmp_path, monkeypatch):

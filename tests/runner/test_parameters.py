@@ -1,10 +1,18 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import write_notebook
 
 from xpuqlib.errors import ParameterError, RunError
-from xpuqlib.runner.parameters import check_parameters, notebook_parameters, split_assignments
+from xpuqlib.runner.parameters import (
+    LessonParameters,
+    check_parameters,
+    describe_parameters,
+    notebook_parameters,
+    split_assignments,
+)
 
 LESSON = Path(__file__).parents[2] / "notebooks" / "03_pt2e_default_configuration.ipynb"
 
@@ -81,3 +89,31 @@ def test_assignments():
     for wrong in ("a", "=1", "a b=1"):
         with pytest.raises(ParameterError, match="NAME=VALUE"):
             split_assignments([wrong])
+
+
+def test_every_parameter_is_described():
+    table = describe_parameters().set_index("parameter")
+    assert list(table.index) == list(LessonParameters.model_fields)
+    assert dict(table.loc["batch_size"]) == {
+        "type": "int", "choices": "at least 1", "default": 32, "meaning": "images in a batch",
+    }  # fmt: skip
+    assert table.loc["image_size", "choices"] == "32 to 1024"
+    assert table.loc["device", "choices"] == "auto, xpu, cuda, cpu"
+    assert table.loc["data", "choices"] == "digits, synthetic, a folder of images by class"
+    assert table["meaning"].all()
+
+
+def test_a_notebook_is_described_by_its_own_parameters(notebook):
+    table = describe_parameters(notebook).set_index("parameter")
+    assert dict(table.loc["rate"]) == {
+        "type": "float", "choices": "", "default": "0.5", "meaning": "learning rate",
+    }  # fmt: skip
+    assert table.loc["batch_size", "default"] == "4"  # its own, not the lessons'
+    assert list(describe_parameters(LESSON)["parameter"]) == list(notebook_parameters(LESSON))
+
+
+def test_the_table_in_the_readme_is_the_one_that_the_command_prints():
+    command = [sys.executable, "-m", "xpuqlib", "parameters", "--markdown"]
+    printed = subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
+    assert len(printed.splitlines()) == 2 + len(LessonParameters.model_fields)
+    assert printed in (LESSON.parents[1] / "README.md").read_text(encoding="utf-8")

@@ -78,25 +78,15 @@ def _packages() -> list[Check]:
     tritons = environment.triton_packages()
     named = ", ".join(f"{package} {version}" for package, version in tritons.items()) or "none"
     if len(tritons) > 1:
-        checks.append(
-            Check(
-                "Triton",
-                PROBLEM,
-                f"{named}: they overwrite each other's files",
-                f"pip uninstall {' '.join(tritons)}, then install the one that torch requires.",
-            )
-        )
+        mend = f"pip uninstall {' '.join(tritons)}, then install the one that torch requires."
+        found = f"{named}: they overwrite each other's files"
+        checks.append(Check("Triton", PROBLEM, found, mend))
     else:
         checks.append(Check("Triton", OK, named))
     if mismatch := environment.ipex_mismatch():
-        checks.append(
-            Check(
-                "IPEX",
-                PROBLEM,
-                f"{mismatch}: importing it can end the kernel",
-                f"pip uninstall {environment.IPEX}, or make a venv of its own for the ipex track.",
-            )
-        )
+        mend = f"pip uninstall {environment.IPEX}, or make a venv of its own for the ipex track."
+        found = f"{mismatch}: importing it can end the kernel"
+        checks.append(Check("IPEX", PROBLEM, found, mend))
     try:
         checks.append(Check("track", OK, environment.current_track().name))
     except TrackError as error:
@@ -104,14 +94,8 @@ def _packages() -> list[Check]:
         return checks
     problems = environment.requirement_problems()
     if problems:
-        checks.append(
-            Check(
-                "packages together",
-                PROBLEM,
-                "; ".join(problems),
-                f'pip install -e ".[{environment.current_track().name}]" in a fresh venv.',
-            )
-        )
+        mend = f'pip install -e ".[{environment.current_track().name}]" in a fresh venv.'
+        checks.append(Check("packages together", PROBLEM, "; ".join(problems), mend))
     else:
         checks.append(Check("packages together", OK, "they belong together"))
     return checks
@@ -123,33 +107,18 @@ def _devices() -> list[Check]:
     # torch loads installed backends on import, which must not happen beside a mismatched one.
     env = os.environ | {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
     try:
+        command = [sys.executable, "-c", _PROBE]
         probe = subprocess.run(
-            [sys.executable, "-c", _PROBE],
-            capture_output=True,
-            text=True,
-            env=env,
-            timeout=PROBE_TIMEOUT,
+            command, capture_output=True, text=True, env=env, timeout=PROBE_TIMEOUT
         )
     except subprocess.TimeoutExpired:
-        return [
-            Check(
-                "devices",
-                PROBLEM,
-                f"importing torch took over {PROBE_TIMEOUT} s",
-                "Try again; then look for a hanging driver.",
-            )
-        ]
+        found = f"importing torch took over {PROBE_TIMEOUT} s"
+        return [Check("devices", PROBLEM, found, "Try again; then look for a hanging driver.")]
     lines = [line for line in probe.stdout.splitlines() if line.startswith("DEVICES=")]
     if not lines:
         last = (probe.stderr.strip().splitlines() or [f"exit code {probe.returncode}"])[-1]
-        return [
-            Check(
-                "devices",
-                PROBLEM,
-                f"torch does not import: {last}",
-                "Install the track in a fresh venv (README.md).",
-            )
-        ]
+        mend = "Install the track in a fresh venv (README.md)."
+        return [Check("devices", PROBLEM, f"torch does not import: {last}", mend)]
     found = json.loads(lines[0].removeprefix("DEVICES="))
     checks = [_device(device) for device in found]
     if found[0]["type"] == "cpu":
@@ -181,26 +150,19 @@ def _compiler() -> Check:
     for name in filter(None, [os.environ.get("CXX"), *names]):
         if path := shutil.which(name):
             return Check("C++ compiler", OK, path)
-    return Check(
-        "C++ compiler",
-        PROBLEM,
-        "none: Inductor cannot compile",
-        "Install Visual Studio's C++ build tools, and start from their command prompt."
-        if windows
-        else "Install g++ (Debian: apt install g++; conda: cxx-compiler).",
-    )
+    mend = "Install g++ (Debian: apt install g++; conda: cxx-compiler)."
+    if windows:
+        mend = "Install Visual Studio's C++ build tools, and start from their command prompt."
+    return Check("C++ compiler", PROBLEM, "none: Inductor cannot compile", mend)
 
 
 def _headers() -> Check:
     header = Path(sysconfig.get_paths()["include"]) / "Python.h"
     if header.exists():
         return Check("Python headers", OK, str(header))
-    return Check(
-        "Python headers",
-        PROBLEM,
-        f"{header} is missing: Inductor includes it",
-        "Debian: apt install python3-dev; or use conda's Python.",
-    )
+    found = f"{header} is missing: Inductor includes it"
+    mend = "Debian: apt install python3-dev; or use conda's Python."
+    return Check("Python headers", PROBLEM, found, mend)
 
 
 def _freezing() -> Check:
@@ -218,15 +180,8 @@ def _folders() -> list[Check]:
         free = shutil.disk_usage(existing).free / 2**30
         found = f"{folder}, {free:.1f} GiB free"
         if not os.access(existing, os.W_OK):
-            checks.append(
-                Check(
-                    name,
-                    PROBLEM,
-                    f"{folder} cannot be written",
-                    "Set XPUQLIB_CACHE or TORCHINDUCTOR_CACHE_DIR to a folder of "
-                    "yours, or work in one.",
-                )
-            )
+            mend = "Set XPUQLIB_CACHE, TORCHINDUCTOR_CACHE_DIR to a folder of yours; work in one."
+            checks.append(Check(name, PROBLEM, f"{folder} cannot be written", mend))
         elif free < MIN_FREE_GB:
             checks.append(Check(name, WARNING, found, f"Free at least {MIN_FREE_GB} GiB."))
         else:

@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pandas
 import papermill
 from nbformat.validator import ValidationError as JsonSchemaError
 from papermill.iorw import load_notebook_node
@@ -13,9 +14,12 @@ from papermill.utils import find_first_tagged_cell_index
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from xpuqlib.errors import ParameterError, RunError
-from xpuqlib.names import DATA, DEVICES, MODELS, WEIGHTS
+from xpuqlib.names import CONFIGURATIONS, DATA, DEVICES, MODELS, WEIGHTS
 
-__all__ = ["LessonParameters", "check_parameters", "notebook_parameters", "split_assignments"]
+__all__ = [
+    "LessonParameters", "check_parameters", "describe_parameters", "notebook_parameters",
+    "split_assignments",
+]  # fmt: skip
 
 
 def _existing_data(value: str) -> str:
@@ -35,16 +39,22 @@ class LessonParameters(BaseModel):
         "digits", description="trained here on digits, torchvision's ImageNet weights, or random"
     )
     data: Annotated[str, AfterValidator(_existing_data)] = Field(
-        "digits", description="digits, synthetic, or a folder of images by class"
+        "digits",
+        description="what to calibrate and evaluate on",
+        examples=[*DATA, "a folder of images by class"],
+    )
+    configuration: Literal[CONFIGURATIONS] = Field(
+        "default", description="the tutorial's asymmetric activations, or its symmetric ones"
     )
     image_size: int = Field(32, ge=32, le=1024, description="pixels of a side")
     batch_size: int = Field(32, ge=1, description="images in a batch")
     calibration_batches: int = Field(8, ge=1, description="batches that the observers see")
     seed: int = Field(
-        0, ge=0, lt=2**32, description="seed of the choice of images and of random weights"
+        0, ge=0, le=2**32 - 1, description="seed of the choice of images and of random weights"
     )
 
 
+_JSON_TYPES = {"integer": "int", "string": "str"}
 _PLAIN_TYPES = {"int": int, "float": float, "bool": bool, "str": str}
 
 
@@ -74,6 +84,38 @@ def notebook_parameters(path: Path) -> dict[str, Any]:
             "Tag the cell that assigns the defaults (JupyterLab: Property Inspector, Cell tags).",
         )
     return parameters
+
+
+def describe_parameters(path: Path | None = None) -> pandas.DataFrame:
+    """One row a parameter: its name, type, choices, default and meaning.
+
+    Parameters
+    ----------
+    path : pathlib.Path, optional
+        A notebook, for its own parameters; None for all that a lesson can have.
+    """
+    schema = LessonParameters.model_json_schema()["properties"]
+    own = notebook_parameters(path) if path else dict.fromkeys(schema)
+    rows = []
+    for name, parameter in own.items():
+        field = schema.get(name, {})
+        rows.append(
+            {
+                "parameter": name,
+                "type": _JSON_TYPES.get(field.get("type")) or parameter["inferred_type_name"],
+                "choices": _choices(field),
+                "default": parameter["default"].strip("\"'") if parameter else field["default"],
+                "meaning": field.get("description") or parameter["help"],
+            }
+        )
+    return pandas.DataFrame(rows, columns=["parameter", "type", "choices", "default", "meaning"])
+
+
+def _choices(field: dict[str, Any]) -> str:
+    if listed := field.get("enum") or field.get("examples"):
+        return ", ".join(listed)
+    low, high = field.get("minimum"), field.get("maximum")
+    return "" if low is None else f"{low} to {high}" if high is not None else f"at least {low}"
 
 
 def split_assignments(assignments: list[str]) -> dict[str, str]:
@@ -114,8 +156,7 @@ def check_parameters(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if name not in known:
             raise ParameterError(
-                f"{path.name} has no parameter {name!r}.",
-                f"It has: {', '.join(known) or 'none'}.",
+                f"{path.name} has no parameter {name!r}.", f"It has: {', '.join(known) or 'none'}."
             )
         try:
             if name in LessonParameters.model_fields:

@@ -1,0 +1,137 @@
+import errno
+import os
+
+import pytest
+from conftest import RECORD, write_notebook
+
+from xpuqlib.errors import RunError
+from xpuqlib.record import RunRecord
+from xpuqlib.runner.execute import Job
+from xpuqlib.runner.kernel import finish, run_task
+from xpuqlib.runner.results import (
+    Result,
+    check_folder,
+    compare,
+    read_results,
+    results_frame,
+    store,
+    write_whole,
+)
+
+
+def executed(tmp_path, name, parameters=None, result="passed", error=""):
+    path = write_notebook(tmp_path / f"{name}.ipynb", "n: int = 1", "1")
+    task = Job(path, parameters or {}).task(name=name)
+    return finish(task, task.notebook, result, error, 1.5)
+
+
+def result(path, parameters, metrics=None, generated=20, outcome="rehearsed"):
+    passed = outcome in ("executed", "rehearsed", "reference")
+    record = RunRecord(
+        lesson="a", parameters={"n": 1, **parameters}, device="cpu", device_name="c",
+        mode=outcome, seconds=0, metrics=metrics or {},
+        evidence={"counts": {"conv": {"in the model": 20, "generated": generated}}},
+    ) if passed else None  # fmt: skip
+    result = "passed" if passed else outcome
+    error = "" if passed else "why"
+    return Result(path, "a", parameters, result, error, 2.0, record)
+
+
+def test_a_result_is_stored_and_read_back(tmp_path):
+    out = tmp_path / "out"
+    check_folder(out)
+    stored = store(executed(tmp_path, "a", {"n": 3}, "failed", "why"), out)
+    assert read_results(out) == [stored]
+    assert (stored.lesson, stored.parameters) == ("a", {"n": 3})
+    assert (stored.result, stored.error, stored.seconds) == ("failed", "why", 1.5)
+    assert (stored.record, stored.outcome) == (None, "failed")
+    assert stored.page == out / "a.html"
+
+
+def test_a_notebook_without_record_passed_without_outcome(tmp_path):
+    check_folder(tmp_path / "out")
+    assert store(executed(tmp_path, "a"), tmp_path / "out").outcome == "no record"
+
+
+def test_a_damaged_record_is_seen_in_its_row(tmp_path):
+    path = write_notebook(tmp_path / "a.ipynb", "n: int = 1", RECORD)
+    done = run_task(Job(path, {}).task())
+    check_folder(tmp_path / "out")
+    stored = store(done, tmp_path / "out")
+    assert stored.record.metrics["latency_quantized_s"] == 0.01
+    text = stored.path.read_text(encoding="utf-8")
+    stored.path.write_text(text.replace('"schema_version": 2', '"schema_version": 1'))
+    [damaged] = read_results(tmp_path / "out")
+    assert (damaged.outcome, damaged.record) == ("failed", None)
+    assert "schema_version" in damaged.error
+
+
+def test_other_notebooks_are_no_results_and_rubbish_is_an_error(tmp_path):
+    write_notebook(tmp_path / "own.ipynb", None, "1")
+    with pytest.raises(RunError, match="holds no executed notebook"):
+        read_results(tmp_path)
+    (tmp_path / "half.ipynb").write_text('{"cells": [')
+    with pytest.raises(RunError, match=r"half\.ipynb is not a notebook"):
+        read_results(tmp_path)
+
+
+def test_what_a_killed_writer_left_is_cleared_and_never_read(tmp_path):
+    (tmp_path / ".a.ipynb.123.partial").write_text('{"cells": [')
+    with pytest.raises(RunError, match="holds no executed notebook"):
+        read_results(tmp_path)
+    check_folder(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_a_clear_error_that_leaves_nothing(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("old")
+
+    def full(*paths):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(RunError, match=r"No space left(?s:.*)Free space"):
+        write_whole(tmp_path / "a", "new")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_the_frame_has_a_row_for_each_run(tmp_path):
+    results = [
+        result(tmp_path / "x.ipynb", {"n": 5}, {"top1_quantized": 0.9}, generated=19),
+        result(tmp_path / "y.ipynb", {"n": 6}, outcome="timed out"),
+    ]
+    frame = results_frame(results)
+    assert list(frame.index) == ["x", "y"]
+    assert list(frame["outcome"]) == ["rehearsed", "timed out"]
+    assert list(frame["parameters.n"]) == [5, 6]
+    assert frame.loc["x", "metrics.top1_quantized"] == 0.9
+    assert frame.loc["x", "int8_count"] == 19
+    assert frame["metrics.top1_quantized"].isna()["y"]
+    assert frame.loc["y", "error"] == "why"
+
+
+def test_compare_finds_what_got_worse_and_nothing_else(tmp_path):
+    good = {"top1_quantized": 0.9, "latency_quantized_s": 0.010, "sqnr_to_fp32_db": 40.0, "x": 1.0}
+    before = [result(tmp_path / f"{n}.ipynb", {"n": n}, good) for n in range(4)]
+    after = [
+        result(tmp_path / "p.ipynb", {"n": 0}, good | {"latency_quantized_s": 0.0109, "x": 9.0}),
+        result(tmp_path / "q.ipynb", {"n": 1}, good | {"latency_quantized_s": 0.0115}, 19),
+        result(tmp_path / "r.ipynb", {"n": 2}, good | {"top1_quantized": 0.85,
+                                                       "sqnr_to_fp32_db": 38.9}),
+        result(tmp_path / "s.ipynb", {"n": 3}, outcome="failed"),
+    ]  # fmt: skip
+    losses = compare(before, after)
+    assert [(row.parameters, row.what) for row in losses.itertuples()] == [
+        ("n=1", "int8 kernels"),
+        ("n=1", "latency_quantized_s"),
+        ("n=2", "top1_quantized"),
+        ("n=2", "sqnr_to_fp32_db"),
+        ("n=3", "outcome"),
+    ]
+    assert losses.iloc[0]["after"] == "19 of 20 conv"
+    assert losses.iloc[4]["after"] == "failed why"
+    assert compare(before, before).empty
+    assert len(compare(before, after, slower=0.05)) == 6
+    assert len(compare(before, after, top1=0.1)) == 4
+    with pytest.raises(RunError, match="No run is in both"):
+        compare(before[:1], after[1:])

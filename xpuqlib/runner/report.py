@@ -1,0 +1,210 @@
+"""The report on a folder of runs: two tables for programs, one page for people."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from pathlib import Path
+from string import Template
+
+import itables
+import pandas
+from itables.javascript import generate_init_offline_itables_html, to_html_datatable
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+from xpuqlib.errors import RunError
+from xpuqlib.runner.kernel import PASSED
+from xpuqlib.runner.results import Result, read_results, results_frame, write_whole
+
+__all__ = ["pareto_front", "write_report"]
+
+# Shown where the runs have them: name in the record, heading, factor, digits.
+METRICS = [
+    ("metrics.top1_fp32", "top-1 fp32 (%)", 100, 1),
+    ("metrics.top1_quantized", "top-1 int8 (%)", 100, 1),
+    ("metrics.sqnr_to_fp32_db", "SQNR to fp32 (dB)", 1, 1),
+    ("metrics.latency_fp32_compiled_s", "fp32 compiled (ms)", 1000, 3),
+    ("metrics.latency_quantized_s", "int8 (ms)", 1000, 3),
+    ("metrics.speed_against_fp32_compiled", "speed-up over fp32", 1, 2),
+    ("metrics.size_converted_bytes", "weights (MB)", 1e-6, 2),
+]
+ACCURACY, LATENCY = "metrics.top1_quantized", "metrics.latency_quantized_s"
+MARKERS = {"executed": "o", "rehearsed": "s", "reference": "x"}
+COLOURS = {"executed": "#0072b2", "rehearsed": "#e69f00", "reference": "#666666"}
+
+PAGE = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
+
+
+def write_report(folder: Path, baseline: str | None = None) -> Path:
+    """Write ``results.csv``, ``results.parquet`` and ``index.html`` into a folder of runs.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        With executed notebooks of `xpuq run` or `xpuq sweep`.
+    baseline : str, optional
+        Start of the name of the run that the others are compared with; the first one that
+        passed if None.
+
+    Returns
+    -------
+    pathlib.Path
+        The page; it needs no other file and no network, but links the notebooks beside it.
+
+    Raises
+    ------
+    RunError
+        If the folder holds no run, cannot be written, or not one run is the baseline.
+    """
+    results = read_results(folder)
+    frame = results_frame(results)
+    chosen = _baseline(frame, results, baseline)
+    write_whole(folder / "results.csv", frame.to_csv())
+    buffer = io.BytesIO()
+    _one_type_a_column(frame).to_parquet(buffer)
+    write_whole(folder / "results.parquet", buffer.getvalue())
+    counts = frame["outcome"].value_counts()
+    page = PAGE.substitute(
+        title=html.escape(f"{', '.join(frame['lesson'].unique()[:3])}: {len(frame)} runs"),
+        summary=html.escape(", ".join(f"{n} {outcome}" for outcome, n in counts.items())),
+        figure=_figure(frame),
+        baseline=f"Differences (Δ) are to {html.escape(chosen)}." if chosen else "",
+        table=_table(frame, results, chosen),
+    )
+    write_whole(folder / "index.html", page)
+    return folder / "index.html"
+
+
+def _baseline(frame: pandas.DataFrame, results: list[Result], start: str | None) -> str | None:
+    passed = [result.path.stem for result in results if result.result == PASSED]
+    if start is None:
+        return passed[0] if len(passed) > 1 else None
+    matches = [name for name in frame.index if name.startswith(start)]
+    if len(matches) != 1:
+        raise RunError(
+            f"{start!r} is the start of {len(matches)} runs' names.",
+            f"Name one of the {len(frame)}, such as {frame.index[0]}.",
+        )
+    return matches[0]
+
+
+def _one_type_a_column(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """Parquet wants one type in a column; what is mixed becomes text."""
+    mixed = [
+        name
+        for name, column in frame.items()
+        if column.dtype == object and len({type(value) for value in column.dropna()}) > 1
+    ]
+    return frame.astype(dict.fromkeys(mixed, "string"))
+
+
+def _varying(frame: pandas.DataFrame) -> list[str]:
+    names = [name for name in frame if name.startswith("parameters.")]
+    return [name for name in names if frame[name].nunique() > 1]
+
+
+def _table(frame: pandas.DataFrame, results: list[Result], baseline: str | None) -> str:
+    table = pandas.DataFrame(index=frame.index)
+    table["run"] = [_link(result) for result in results]
+    if not (varying := _varying(frame)):
+        table["lesson"] = frame["lesson"]
+    for name in varying:
+        table[name.removeprefix("parameters.")] = frame[name].map(_cell)
+    table["outcome"] = [
+        f'<span class="{result.outcome.split()[0]}">{result.outcome}</span>' for result in results
+    ]
+    for name in ("device", "int8_kernels"):
+        if name in frame:
+            table[name.replace("_", " ")] = frame[name].map(_cell)
+    shown = [metric for metric in METRICS if metric[0] in frame] or [
+        (name, name.removeprefix("metrics."), 1, 4)
+        for name in [name for name in frame if name.startswith("metrics.")][:8]
+    ]
+    for name, heading, factor, digits in shown:
+        values = frame[name].astype(float) * factor
+        table[html.escape(heading)] = values.round(digits)
+        if baseline and name in (ACCURACY, LATENCY):
+            base = values[baseline]
+            delta = values - base if name == ACCURACY else 100 * (values / base - 1)
+            unit = "points" if name == ACCURACY else "%"
+            table[f"Δ {heading.split(' (')[0]} ({unit})"] = delta.round(1)
+    if "compiled_files" in frame:
+        table["C++ files compiled"] = frame["compiled_files"].astype("Int64")
+    table["seconds"] = frame["seconds"].round(1)
+    if frame["error"].any():
+        table["error"] = frame["error"].map(_cell)
+    # The page carries its scripts: it opens without a network.
+    return generate_init_offline_itables_html(itables.options.dt_bundle) + to_html_datatable(
+        table,
+        connected=False,
+        allow_html=True,
+        showIndex=False,
+        column_filters="footer",
+        maxBytes=0,
+        maxRows=0,
+        maxColumns=0,
+        lengthMenu=[25, 100, 1000],
+        pageLength=25,
+        classes="display nowrap compact",
+        style="width:100%",
+    )
+
+
+def _cell(value: object) -> str:
+    return "" if pandas.isna(value) else html.escape(str(value))
+
+
+def _link(result: Result) -> str:
+    target = result.page or result.path
+    return f'<a href="{html.escape(target.name)}">{html.escape(result.path.stem)}</a>'
+
+
+def pareto_front(latency: pandas.Series, accuracy: pandas.Series) -> list[str]:
+    """Names of the runs than which none is both faster and more accurate, fastest first."""
+    front, best = [], float("-inf")
+    points = pandas.DataFrame({"latency": latency, "accuracy": accuracy}).dropna()
+    for name, point in points.sort_values(
+        ["latency", "accuracy"], ascending=[True, False]
+    ).iterrows():
+        if point["accuracy"] > best:
+            front.append(name)
+            best = point["accuracy"]
+    return front
+
+
+def _figure(frame: pandas.DataFrame) -> str:
+    """Accuracy over latency as an image in the page; empty where no run measured both."""
+    if not {ACCURACY, LATENCY} <= set(frame) or frame[[ACCURACY, LATENCY]].dropna().empty:
+        return "<p>No run recorded both an accuracy and a latency: there is no figure.</p>"
+    images = frame["parameters.batch_size"].astype(float) if "parameters.batch_size" in frame else 1
+    latency = 1000 * frame[LATENCY].astype(float) / images
+    accuracy = 100 * frame[ACCURACY].astype(float)
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for mode, marker in MARKERS.items():
+        of_mode = frame["outcome"] == mode
+        if of_mode.any():
+            axes.plot(latency[of_mode], accuracy[of_mode], marker, color=COLOURS[mode], label=mode)
+    int8 = frame["outcome"].isin(["executed", "rehearsed"])  # a reference's speed means nothing
+    front = pareto_front(latency[int8], accuracy[int8])
+    axes.step(latency[front], accuracy[front], "--", where="post", color="#000000", lw=1,
+              label="Pareto front")  # fmt: skip
+    for name in front[:8]:
+        label = ", ".join(str(frame.loc[name, column]) for column in _varying(frame)) or name
+        axes.annotate(label, (latency[name], accuracy[name]), xytext=(5, -12),
+                      textcoords="offset points", fontsize=8)  # fmt: skip
+    unit = "ms per image" if "parameters.batch_size" in frame else "ms per call"
+    axes.set(title="Accuracy and latency of each run", xlabel=f"median latency ({unit}, log scale)",
+             ylabel="top-1 accuracy, int8 (%)", xscale="log")  # fmt: skip
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.3)
+    axes.legend()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    text = f"Accuracy over latency of {len(frame)} runs; Pareto front: {', '.join(front)}"
+    return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{encoded}">'

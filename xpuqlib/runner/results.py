@@ -1,0 +1,228 @@
+"""A folder of executed notebooks: each written whole or not at all, read back, made a table."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas
+
+from xpuqlib.errors import RunError
+from xpuqlib.record import RunRecord, read_record
+from xpuqlib.runner.kernel import FAILED, METADATA, PASSED, Executed
+
+__all__ = [
+    "Result", "check_folder", "compare", "read_results", "results_frame", "store",
+    "write_whole",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """One executed notebook in a folder.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The executed notebook; its page stands beside it.
+    lesson, parameters, result, error, seconds
+        What the runner noted; `result` is ``passed``, ``failed``, ``timed out`` or
+        ``interrupted``.
+    record : RunRecord or None
+        The notebook's own record; None where it did not get that far.
+    """
+
+    path: Path
+    lesson: str
+    parameters: dict[str, Any]
+    result: str
+    error: str
+    seconds: float
+    record: RunRecord | None
+
+    @property
+    def outcome(self) -> str:
+        """What happened: ``executed``, ``rehearsed`` or ``reference`` for a run that passed."""
+        if self.result != PASSED:
+            return self.result
+        return self.record.mode if self.record else "no record"
+
+    @property
+    def page(self) -> Path | None:
+        """The notebook as HTML, where it could be made."""
+        page = self.path.with_suffix(".html")
+        return page if page.exists() else None
+
+
+def check_folder(folder: Path) -> None:
+    """Make a folder for results, and clear what a killed writer left half-written in it.
+
+    Raises
+    ------
+    RunError
+        If it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(".*.partial"):
+            leftover.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as failure:
+        raise RunError(
+            f"{folder} cannot be written: {failure}", "Choose another --out."
+        ) from failure
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file that appears under its name only when it is complete.
+
+    Raises
+    ------
+    RunError
+        If the folder cannot be written, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, path)
+    except OSError as failure:
+        if temporary.exists():
+            temporary.unlink()
+        raise RunError(
+            f"{path} cannot be written: {failure}", "Free space, or choose another --out."
+        ) from failure
+
+
+def store(executed: Executed, folder: Path) -> Result:
+    """Write an executed notebook and its page; the notebook last, since it counts as the result."""
+    path = folder / f"{executed.task.name}.ipynb"
+    if executed.page:
+        write_whole(path.with_suffix(".html"), executed.page)
+    write_whole(path, executed.notebook)
+    return read_result(path)
+
+
+def read_result(path: Path) -> Result | None:
+    """Read one executed notebook; None for a notebook that the runner did not execute.
+
+    Raises
+    ------
+    RunError
+        If it is no notebook.
+    """
+    try:
+        notebook = nbformat.reader.reads(path.read_text(encoding="utf-8"))
+        noted = notebook.metadata.get(METADATA)
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunError(f"{path} is not a notebook: {error}", "Move it elsewhere.") from error
+    if noted is None:
+        return None
+    try:
+        return Result(path, **noted, record=read_record(notebook))
+    except RunError as error:  # from another version, or damaged: it says so in its row
+        noted |= {"result": FAILED, "error": f"{noted['error']} {error.cause}".strip()}
+        return Result(path, **noted, record=None)
+
+
+def read_results(folder: Path) -> list[Result]:
+    """Read every executed notebook of a folder, in the order of their names.
+
+    Raises
+    ------
+    RunError
+        If there is none.
+    """
+    results = [read_result(path) for path in sorted(folder.glob("*.ipynb"))]
+    found = [result for result in results if result is not None]
+    if not found:
+        raise RunError(
+            f"{folder} holds no executed notebook.",
+            "Name a folder that `xpuq run` or `sweep` made.",
+        )
+    return found
+
+
+def results_frame(results: list[Result]) -> pandas.DataFrame:
+    """One row a run, named by its file: outcome, device, evidence, parameters, metrics, versions.
+
+    Columns that a run's record does not have are missing values there.
+    """
+    rows = {}
+    for result in results:
+        record = result.record
+        parameters = (record.parameters if record else {}) | result.parameters
+        row = {"lesson": result.lesson, "outcome": result.outcome, "error": result.error}
+        row |= {f"parameters.{name}": value for name, value in parameters.items()}
+        if record:
+            row |= {"device": record.device, "device_name": record.device_name}
+            row |= {"int8_kernels": record.int8_kernels(), "int8_count": record.int8_count()}
+            row |= {f"metrics.{name}": value for name, value in record.metrics.items()}
+            row |= {"compiled_files": record.compiled_files, "track": record.track}
+            row |= {f"versions.{name}": value for name, value in record.versions.items()}
+        rows[result.path.stem] = row | {"seconds": result.seconds}
+    frame = pandas.DataFrame.from_dict(rows, orient="index").rename_axis("run")
+    whole = [name for name in frame if name.startswith("parameters.")]
+    return frame.astype({name: frame[name].convert_dtypes().dtype for name in whole})
+
+
+def compare(
+    before: list[Result], after: list[Result], slower: float = 0.1, top1: float = 0.01
+) -> pandas.DataFrame:
+    """Find what got worse from one folder to another; runs meet by lesson and parameters.
+
+    Parameters
+    ----------
+    before, after : list of Result
+    slower : float
+        Fraction by which a latency may grow.
+    top1 : float
+        By how much an accuracy (0…1) may fall. An SQNR may fall by 1 dB.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a loss: ``lesson``, ``parameters``, ``what``, ``before``, ``after``.
+
+    Raises
+    ------
+    RunError
+        If no run is in both.
+    """
+    runs = [{_key(result): result for result in results} for results in (before, after)]
+    if not (both := runs[0].keys() & runs[1].keys()):
+        raise RunError("No run is in both folders.", "Compare two sweeps of one grid.")
+    losses = []
+    for key in (key for key in runs[0] if key in both):
+        old, new = (side[key] for side in runs)
+        losses += [(*key, *loss) for loss in _losses(old, new, slower, top1)]
+    columns = ["lesson", "parameters", "what", "before", "after"]
+    return pandas.DataFrame(losses, columns=columns)
+
+
+def _key(result: Result) -> tuple[str, str]:
+    return result.lesson, ", ".join(f"{k}={v}" for k, v in sorted(result.parameters.items()))
+
+
+def _losses(old: Result, new: Result, slower: float, top1: float) -> Iterator[tuple]:
+    if old.outcome != new.outcome:
+        yield "outcome", old.outcome, f"{new.outcome} {new.error}".strip()
+    if not (old.record and new.record):
+        return
+    if new.record.int8_count() < old.record.int8_count():
+        yield "int8 kernels", old.record.int8_kernels(), new.record.int8_kernels()
+    for name, value in old.record.metrics.items():
+        other = new.record.metrics.get(name)
+        if value is None or other is None:
+            continue
+        if (
+            (name.startswith("latency") and other > value * (1 + slower))
+            or (name.startswith("top1") and other < value - top1)
+            or (name.startswith("sqnr") and other < value - 1)
+        ):
+            yield name, value, other

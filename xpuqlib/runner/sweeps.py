@@ -1,0 +1,193 @@
+"""A notebook over a grid of parameters: on this machine's cores, or on the workers of Dask."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from xpuqlib.environment import versions
+from xpuqlib.errors import RunError, TrackError
+from xpuqlib.runner.execute import Job, plan
+from xpuqlib.runner.grid import Grid
+from xpuqlib.runner.kernel import FAILED, PASSED, Executed, Task, end_kernels, finish, run_task
+from xpuqlib.runner.results import Result, check_folder, read_result, store
+
+__all__ = ["identity", "sweep"]
+
+Submit = Callable[..., "Future[Executed]"]
+
+
+def identity(job: Job) -> str:
+    """Name of a run: its notebook, and a hash of the cells, the parameters and the versions.
+
+    Outputs do not count: executing a lesson in place changes no identity.
+    """
+    cells = [
+        (cell["cell_type"], cell["source"]) for cell in json.loads(job.task().notebook)["cells"]
+    ]
+    content = json.dumps([cells, job.parameters, versions()], sort_keys=True)
+    return f"{job.notebook.stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+def sweep(
+    notebook: Path | str,
+    grid: Grid | dict[str, Any],
+    out: Path | str,
+    *,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    resources: dict[str, float] | None = None,
+    resume: bool = False,
+    timeout: float | None = None,
+) -> list[Result]:
+    """Execute a notebook once for every run of a grid, each in a kernel of its own.
+
+    A finished run is at once a file in `out`, so that whatever ends the sweep loses none.
+
+    Parameters
+    ----------
+    notebook : path
+    grid : Grid or dict of str to list
+        Values by name; every combination is a run.
+    out : path
+        Folder for the executed notebooks and their pages.
+    jobs : int
+        Kernels at the same time on this machine. Each gets its share of the cores.
+    scheduler : str, optional
+        Address of a Dask scheduler, ``tcp://host:port``: its workers run the kernels.
+    resources : dict of str to float, optional
+        What a run takes of a Dask worker, such as ``{"XPU": 1}``.
+    resume : bool
+        Keep the runs in `out` that passed, and execute the others only.
+    timeout : float, optional
+        Seconds after which a run's kernel is ended.
+
+    Returns
+    -------
+    list of Result
+        In the order of the grid; a run that failed is a result, too.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter or value is impossible; nothing was started.
+    RunError
+        If the folder or the scheduler cannot be used, or holds these runs already.
+    KeyboardInterrupt
+        As it came; no kernel of this sweep is left on this machine or on the workers.
+    """
+    grid = grid if isinstance(grid, Grid) else Grid(parameters=grid)
+    out, group = Path(out), uuid.uuid4().hex
+    if jobs < 1 or (timeout is not None and timeout <= 0):
+        raise RunError("jobs and timeout must be positive.", "Leave them out, or raise them.")
+    planned = {identity(job): job for job in plan([Path(notebook)], *grid.runs())}
+    check_folder(out)
+    results = {name: read_result(out / f"{name}.ipynb") for name in planned
+               if (out / f"{name}.ipynb").exists()}  # fmt: skip
+    if results and not resume:
+        raise RunError(
+            f"{out} holds {len(results)} of these {len(planned)} runs.",
+            "Add --resume to keep what passed, or choose another --out.",
+        )
+    results = {name: result for name, result in results.items() if result.result == PASSED}
+    tasks = [
+        job.task(name=name, group=group, timeout=timeout)
+        for name, job in planned.items()
+        if name not in results
+    ]
+    where = _on_dask(scheduler, resources or {}, group) if scheduler else _here(jobs, group)
+    with (
+        where as (submit, share, end),
+        tqdm(
+            total=len(planned), initial=len(results), desc=Path(notebook).stem, unit="run"
+        ) as progress,
+    ):
+        running = {submit(run_task, replace(task, share=share)): task for task in tasks}
+        try:
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    task = running.pop(future)  # an executed notebook is large: keep none
+                    results[task.name] = store(_executed(future, task), out)
+                    progress.update()
+                failed = sum(result.result != PASSED for result in results.values())
+                progress.set_postfix(failed=failed)
+        except BaseException:
+            for future in running:
+                future.cancel()
+            end()
+            raise
+    return [results[name] for name in planned]
+
+
+def _executed(future: Future[Executed], task: Task) -> Executed:
+    try:
+        return future.result()
+    except (Exception, CancelledError) as failure:  # the way there failed, such as a lost worker
+        return finish(task, task.notebook, FAILED, f"{type(failure).__name__}: {failure}", 0)
+
+
+@contextmanager
+def _here(jobs: int, group: str) -> Iterator[tuple[Submit, int | None, Callable[[], Any]]]:
+    # Threads are enough: each waits for a kernel, and the kernels are the processes.
+    with ThreadPoolExecutor(jobs) as executor:
+        yield executor.submit, jobs if jobs > 1 else None, lambda: end_kernels(group)
+
+
+@contextmanager
+def _on_dask(
+    scheduler: str, resources: dict[str, float], group: str
+) -> Iterator[tuple[Submit, int | None, Callable[[], Any]]]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise RunError("Dask is not installed.", "pip install 'xpuqlib[dask]'") from error
+    try:
+        client = Client(scheduler, timeout=10)
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"No Dask scheduler answers at {scheduler}: {error}", "Start one: dask scheduler"
+        ) from error
+    with client:
+        start = f"Start one: dask worker {scheduler} --nthreads 1"
+        try:
+            client.wait_for_workers(1, timeout=10)
+        except TimeoutError as error:
+            raise RunError(f"{scheduler} has no worker.", f"{start}.") from error
+        workers = client.run(_describe_worker)
+        for address, worker in workers.items():
+            if worker["versions"] != versions():
+                raise TrackError(
+                    f"Worker {address} has {worker['versions']}, here is {versions()}.",
+                    "Install the same versions everywhere.",
+                )
+        slots: Counter[str] = Counter()
+        for worker in workers.values():
+            fit = [int(worker["resources"].get(name, 0) / n) for name, n in resources.items()]
+            slots[worker["host"]] += min([worker["threads"], *fit])
+        if not max(slots.values()):  # Dask would wait for such a worker without a word
+            wanted = ",".join(f"{name}={n:g}" for name, n in resources.items())
+            raise RunError(
+                f"No worker has the resources {wanted}.", f"{start} --resources {wanted}."
+            )
+        executor = client.get_executor(pure=False, resources=resources)
+        yield executor.submit, max(slots.values()), lambda: client.run(end_kernels, group)
+
+
+def _describe_worker(dask_worker: Any) -> dict[str, Any]:
+    return {
+        "versions": versions(),
+        "host": socket.gethostname(),
+        "threads": dask_worker.state.nthreads,
+        "resources": dict(dask_worker.state.total_resources),
+    }
