@@ -5,8 +5,12 @@ import pytest
 import torch
 from conftest import prepare, quantize
 from torch import nn
+from torchvision.models.googlenet import Inception
 
+from xpuqlib.device import cpu_has_vnni
 from xpuqlib.errors import LoweringError
+from xpuqlib.lowering import lower
+from xpuqlib.measure import sqnr
 from xpuqlib.models import load_model
 from xpuqlib.passes import quantize_above_max_pool, signed_to_unsigned
 from xpuqlib.pt2e import capture, observers
@@ -96,11 +100,13 @@ class Pooled(nn.Module):
         (Pooled(kernel_size=3, stride=1), 16),  # overlapping windows
         (Pooled(kernel_size=5, stride=2, padding=2), 16),
         (Pooled(ceil_mode=True), 17),
+        (Pooled(ceil_mode=True), 18),  # its last windows reach beyond the input
+        (Pooled(ceil_mode=True, padding=1, dilation=2), 18),
         (Pooled(dilation=2, stride=1), 17),
         (Pooled(branches=3, padding=1), 16),
         ("resnet18", 32),
     ],
-    ids=["plain", "2x2", "overlap", "padding", "ceil_mode", "dilation", "branches", "resnet18"],
+    ids=lambda value: "" if isinstance(value, nn.Module) else str(value),
 )
 def test_quantize_above_max_pool_is_exact(model, size):
     torch.manual_seed(0)
@@ -163,3 +169,31 @@ def test_nan_is_the_documented_exception():
     [kept] = module(x)
     assert torch.isfinite(lost).all()
     assert kept.item() == pytest.approx(5.0)
+
+
+class Inceptions(nn.Module):
+    """Two blocks of GoogLeNet: max-pools between int8 values of different scales."""
+
+    def __init__(self, ceil_mode: bool) -> None:
+        super().__init__()
+        self.first = Inception(3, 8, 8, 8, 8, 8, 8)
+        self.second = Inception(32, 8, 8, 8, 8, 8, 8)
+        self.pool = nn.MaxPool2d(3, 2, ceil_mode=ceil_mode)
+        self.last = nn.Conv2d(32, 8, 1)
+
+    def forward(self, x):
+        x = self.second(self.pool(self.second(self.first(x))))
+        return self.last(x)
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_max_pools_that_inductor_would_get_wrong(ceil_mode, everywhere):
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 16, 16)
+    converted = quantize(capture(Inceptions(ceil_mode).eval(), (x,)), x)
+    lowered = lower(converted, (x,), int8_max_pool=everywhere)
+    with torch.no_grad():
+        reference, output = converted(x), lowered(x)
+    assert output.shape == reference.shape
+    assert sqnr(reference, output) > (40 if cpu_has_vnni() else 15)

@@ -144,10 +144,8 @@ class Evidence:
 
     def _why_not_lowered(self) -> tuple[str, str]:
         if self.device == "cuda":
-            return (
-                "CUDA has no oneDNN kernels, this is a floating-point reference.",
-                "Run with --device cpu to rehearse int8, or on an Intel GPU.",
-            )
+            why = "CUDA has no oneDNN kernels, this is a floating-point reference."
+            return why, "Run with --device cpu to rehearse int8, or on an Intel GPU."
         if not self.freezing:
             return (
                 "freezing was off while Inductor compiled.",
@@ -155,14 +153,13 @@ class Evidence:
                 "the first call, or set TORCHINDUCTOR_FREEZING=1 before Python starts.",
             )
         if not self.passes_loaded:
+            why = "Inductor's int8 passes were not loaded; torch 2.14 moved them to torchao."
             return (
-                "Inductor's int8 passes were not loaded; torch 2.14 moved them to torchao.",
-                "import xpuqlib.pt2e (or torchao's xpu_inductor_quantizer) before compiling.",
+                why,
+                "import xpuqlib.pt2e, or torchao's xpu_inductor_quantizer, before compiling",
             )
-        return (
-            "Inductor's patterns did not match them.",
-            "Look at evidence.left_in_floating_point() and at the graph around these layers.",
-        )
+        mend = "Look at evidence.left_in_floating_point() and at the graph around these layers."
+        return "Inductor's patterns did not match them.", mend
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a run record; infinite and undefined decibels become None."""
@@ -178,6 +175,8 @@ class Evidence:
             f"<tr><td>{kind}</td>" + "".join(f"<td>{n}</td>" for n in stages.values()) + "</tr>"
             for kind, stages in self.counts().items()
         )
+        title = "left in floating point"
+        none = f"<p>No conv or linear was {title}.</p>"
         left = "".join(
             f"<li>{html.escape(name)}: {html.escape(reason or 'reason unknown')}</li>"
             for name, reason in self.left_in_floating_point().items()
@@ -187,11 +186,7 @@ class Evidence:
             f"the Q/DQ reference, {self.sqnr_to_fp32:.1f} dB against fp32. {'; '.join(self.notes)}"
             "</p><table><tr><th></th><th>in the model</th><th>quantized</th><th>matched</th>"
             f"<th>generated</th></tr>{rows}</table>"
-            + (
-                f"<details><summary>left in floating point</summary><ul>{left}</ul></details>"
-                if left
-                else "<p>No conv or linear was left in floating point.</p>"
-            )
+            + (f"<details><summary>{title}</summary><ul>{left}</ul></details>" if left else none)
             + f"<p>Between the int8 kernels: {html.escape(', '.join(self.other_kernels))}</p>"
         )
 

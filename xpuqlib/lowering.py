@@ -128,20 +128,17 @@ def lower(
             "Leave int8_max_pool away: the pool then works in floating point.",
         )
     wanted = device.type == "cpu" if int8_max_pool is None else int8_max_pool
-    if quantized and wanted and (pools := quantize_above_max_pool(converted)):
+    if quantized and (pools := quantize_above_max_pool(converted, everywhere=wanted)):
         notes.append(f"{pools} max-pool quantized before instead of after, exactly")
     if device.type == "cpu" and quantized:
         rewritten = signed_to_unsigned(converted)
         notes.append(f"cpu: {rewritten} int8 activation nodes rewritten as uint8, exactly")
         if not cpu_has_vnni():
             notes.append("cpu without VNNI: u8×s8 products are left to saturate at 16 bits")
-            warnings.warn(
-                "This CPU has no VNNI, or ONEDNN_MAX_CPU_ISA hides it: pairs of u8×s8 products "
-                "can saturate at 16 bits. Nothing is done about it, so that scales stay those of "
-                "an XPU; compare the SQNR against the Q/DQ reference.",
-                XpuqWarning,
-                stacklevel=2,
-            )
+            said = """This CPU has no VNNI, or ONEDNN_MAX_CPU_ISA hides it: pairs of u8×s8 products
+can saturate at 16 bits. Nothing is done about it, so that scales stay those of an XPU; compare
+the SQNR against the Q/DQ reference."""
+            warnings.warn(said, XpuqWarning, stacklevel=2)
     if bf16_autocast:
         notes.append("compiled and run under autocast to bfloat16")
         if device.type == "cpu" and not cpu_has_bf16():

@@ -88,11 +88,8 @@ def digits_weights(name: str) -> Path:
         if path.exists() and checksum.exists():
             if _sha256(path) == checksum.read_text(encoding="utf-8"):
                 return path
-            warnings.warn(
-                f"{path.name} does not match its checksum and is trained again.",
-                XpuqWarning,
-                stacklevel=2,
-            )
+            said = f"{path.name} does not match its checksum and is trained again."
+            warnings.warn(said, XpuqWarning, stacklevel=2)
         state = _train_on_digits(name).state_dict()
         handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
@@ -144,12 +141,8 @@ def _train_on_digits(name: str) -> nn.Module:
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=LEARNING_RATE, total_steps=EPOCHS * steps
         )
-        progress = tqdm(
-            total=EPOCHS * steps,
-            desc=f"training {name} on digits, once",
-            unit="step",
-            file=sys.stdout,
-        )
+        said = f"training {name} on digits, once"
+        progress = tqdm(total=EPOCHS * steps, desc=said, unit="step", file=sys.stdout)
         for _ in range(EPOCHS):
             for batch in torch.randperm(len(images))[: steps * BATCH].split(BATCH):
                 loss = F.cross_entropy(model(images[batch]), labels[batch])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import fx
 
@@ -58,7 +60,7 @@ def signed_to_unsigned(graph_module: fx.GraphModule) -> int:
     return len(signed)
 
 
-def quantize_above_max_pool(graph_module: fx.GraphModule) -> int:
+def quantize_above_max_pool(graph_module: fx.GraphModule, everywhere: bool = True) -> int:
     """Quantize what goes into a max-pool as its output is quantized, in place.
 
     The XPU quantizer leaves a max-pool between a convolution and a quantize in floating point.
@@ -67,32 +69,65 @@ def quantize_above_max_pool(graph_module: fx.GraphModule) -> int:
     nothing. The convolution before the pool can then write int8 itself. Padding does not matter
     (each window holds at least one real element), NaN does: a maximum keeps it, int8 cannot.
 
+    Where the input has been dequantized, this is no matter of speed. Inductor turns dequantize,
+    max-pool, quantize into one int8 max-pool without a look at the scales, and drops `ceil_mode`
+    (torch 2.8 to 2.15): the result would be wrong, and nothing would say so.
+
     Parameters
     ----------
     graph_module : torch.fx.GraphModule
         From ``convert_pt2e``.
+    everywhere : bool
+        Also where the input is in floating point; if not, only where Inductor would be wrong.
 
     Returns
     -------
     int
-        Number of max-pools rewritten. One is left alone if its input is quantized already, or
-        unless every user quantizes it with the same scale, zero point and range.
+        Number of max-pools rewritten. One is left alone unless every user quantizes it with the
+        same scale, zero point and range.
     """
     ops = torch.ops.quantized_decomposed
     quantize, dequantize = ops.quantize_per_tensor.default, ops.dequantize_per_tensor.default
     rewritten = 0
-    for pool in list(graph_module.graph.nodes):
+    for pool in reversed(list(graph_module.graph.nodes)):  # a pool's user may be a pool
         if pool.target is not torch.ops.aten.max_pool2d.default or not pool.users:
             continue
         source = pool.args[0]
         settings = {user.args[1:] if user.target is quantize else None for user in pool.users}
-        if source.target is dequantize or None in settings or len(settings) > 1:
+        if None in settings or len(settings) > 1:
             continue
         [arguments] = settings
+        floating = source.target is not dequantize
+        if floating and not everywhere:
+            continue
         with graph_module.graph.inserting_before(pool):
-            codes = graph_module.graph.call_function(quantize, (source, *arguments))
-            values = graph_module.graph.call_function(dequantize, (codes, *arguments))
-        pool.replace_input_with(source, values)
-        rewritten += 1
+            padded = _pad_for_ceil_mode(graph_module.graph, pool)
+            if floating or padded is not source or source.args[1:] != arguments:
+                codes = graph_module.graph.call_function(quantize, (padded, *arguments))
+                values = graph_module.graph.call_function(dequantize, (codes, *arguments))
+                pool.replace_input_with(source, values)
+                rewritten += 1
     graph_module.recompile()
     return rewritten
+
+
+def _pad_for_ceil_mode(graph: fx.Graph, pool: fx.Node) -> fx.Node:
+    """Take `ceil_mode` off a pool; what its last windows reach beyond the input becomes padding."""
+    source = pool.args[0]
+    if len(pool.args) < 6 or not pool.args[5]:
+        return source
+    shaped = source
+    while "val" not in shaped.meta:  # quantize and dequantize keep the shape
+        shaped = shaped.args[0]
+    sizes, outputs = (node.meta["val"].shape[2:] for node in (shaped, pool))
+    beyond = [
+        (out - 1) * stride + dilation * (kernel - 1) + 1 - size - 2 * padding
+        for size, out, kernel, stride, padding, dilation in zip(
+            sizes, outputs, *pool.args[1:5], strict=True
+        )
+    ]
+    pool.args = pool.args[:5]
+    if max(beyond) <= 0:
+        return source
+    amounts = [0, max(0, beyond[1]), 0, max(0, beyond[0])]
+    return graph.call_function(torch.ops.aten.constant_pad_nd.default, (source, amounts, -math.inf))
