@@ -92,6 +92,13 @@ class Pooled(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], 1)
 
 
+class PooledByFunction(Pooled):
+    """As people write it; export then records no stride."""
+
+    def forward(self, x):
+        return self.branches[0](nn.functional.max_pool2d(self.stem(x).relu(), 3, ceil_mode=True))
+
+
 @pytest.mark.parametrize(
     ("model", "size"),
     [
@@ -105,6 +112,7 @@ class Pooled(nn.Module):
         (Pooled(dilation=2, stride=1), 17),
         (Pooled(branches=3, padding=1), 16),
         ("resnet18", 32),
+        (PooledByFunction(), 16),
     ],
     ids=lambda value: "" if isinstance(value, nn.Module) else str(value),
 )

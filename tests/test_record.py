@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
@@ -51,3 +56,31 @@ def test_a_record_says_how_many_layers_are_int8(record):
     counts = {"conv": {"in the model": 20, "generated": 19}, "linear": {"in the model": 0}}
     with_evidence = record.model_copy(update={"evidence": {"counts": counts}})
     assert with_evidence.int8_kernels() == "19 of 20 conv"
+
+
+SCRIPT = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from conftest import TinyNet, quantize
+from xpuqlib.lowering import lower
+from xpuqlib.pt2e import capture
+from xpuqlib.record import compiled_files
+torch.manual_seed(0)
+model, x = TinyNet().eval(), torch.randn(8, 3, 16, 16)
+lower(quantize(capture(model, (x,)), x), (x,))
+before = compiled_files()
+capture(model, (x,))  # a strict export empties Dynamo's own counters
+print(before, compiled_files())
+"""
+
+
+def test_the_second_run_compiles_nothing_and_the_counter_says_so(tmp_path):
+    env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    counts = []
+    for _ in range(2):
+        child = subprocess.run([sys.executable, "-c", SCRIPT, str(Path(__file__).parent)],
+                               capture_output=True, text=True, env=env, check=True)  # fmt: skip
+        counts.append([int(number) for number in child.stdout.split()])
+    (first, after_export), second = counts
+    assert first == after_export > 0
+    assert second == [0, 0]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "xpuqlib"
-SHARED = ("__init__", "__main__", "cli", "environment", "errors", "names", "noise", "record")
+SHARED = ("__init__", "__main__", "cli", "compiled", "environment", "errors", "names", "noise",
+          "record")  # fmt: skip
 RUNNER = [*(PACKAGE / f"{name}.py" for name in SHARED), *(PACKAGE / "runner").glob("*.py")]
 TEACHING = [path for path in PACKAGE.glob("*.py") if path not in RUNNER]
 NOT_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,

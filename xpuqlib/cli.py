@@ -139,13 +139,13 @@ def sweep(
         raise ParameterError("Both -p and --grid are given.", "Put all values into the file.")
     lists = {name: value.split(",") for name, value in split_assignments(p or []).items()}
     chosen = read_grid(grid) if grid else Grid(parameters=lists)
-    takes = split_assignments((resources or "").split(",")) if resources else {}
-    if takes and not scheduler:
+    if resources and not scheduler:
         raise ParameterError("--resources needs --scheduler.", "They belong to Dask's workers.")
     try:
-        amounts = {name: float(value) for name, value in takes.items()}
+        pairs = [pair.split("=") for pair in resources.split(",")] if resources else []
+        amounts = {name: float(number) for name, number in pairs}
     except ValueError as error:
-        raise ParameterError(f"--resources {resources}: {error}.", "Write XPU=1.") from error
+        raise ParameterError(f"--resources {resources} is unclear.", "Write XPU=1.") from error
     [path] = find_notebooks([notebook])
     out, interrupted = out or _new_folder(), False
     try:
@@ -159,7 +159,8 @@ def sweep(
         for r in failed:
             table.add_row(r.path.stem, escape(str(r.parameters)), _with_error(r))
         CONSOLE.print(table)
-    _end(results, len(chosen.runs()), out, "runs", interrupted)
+    planned = len(chosen.runs()) if interrupted else len(results)
+    _end(results, planned, out, "runs", interrupted)
 
 
 @app.command()
@@ -177,6 +178,8 @@ def compare(before: Before, after: After, slower: Slower = 0.1, top1: Top1 = 0.0
     from xpuqlib.runner.results import read_results
 
     losses = find_losses(read_results(before), read_results(after), slower, top1)
+    if losses["lesson"].nunique() == 1:
+        losses = losses.drop(columns="lesson")
     table = Table(*losses.columns)
     for row in losses.itertuples(index=False):
         cells = (f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row)

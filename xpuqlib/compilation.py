@@ -18,6 +18,7 @@ from torch._inductor.graph import GraphLowering
 from torch._inductor.utils import run_and_get_graph_lowering
 from torch.utils._pytree import tree_leaves
 
+import xpuqlib.compiled  # noqa: F401  counts from here on
 from xpuqlib.device import synchronize
 from xpuqlib.environment import pt2e_home
 from xpuqlib.errors import LoweringError

@@ -120,10 +120,11 @@ def _pad_for_ceil_mode(graph: fx.Graph, pool: fx.Node) -> fx.Node:
     while "val" not in shaped.meta:  # quantize and dequantize keep the shape
         shaped = shaped.args[0]
     sizes, outputs = (node.meta["val"].shape[2:] for node in (shaped, pool))
+    kernels, strides = pool.args[1], pool.args[2] or pool.args[1]
     beyond = [
         (out - 1) * stride + dilation * (kernel - 1) + 1 - size - 2 * padding
         for size, out, kernel, stride, padding, dilation in zip(
-            sizes, outputs, *pool.args[1:5], strict=True
+            sizes, outputs, kernels, strides, *pool.args[3:5], strict=True
         )
     ]
     pool.args = pool.args[:5]

@@ -14,7 +14,7 @@ def test_a_file_with_exclude_and_include(tmp_path):
     (tmp_path / "g.yaml").write_text(
         "parameters: {a: [1, 2], b: [x, y]}\n"
         "exclude: [{a: 2, b: y}]\n"
-        "include: [{a: 9, c: true}, {a: 1, b: x}]\n"
+        "include: [{a: 9, c: true}, {a: 1, b: x}, {a: 9, c: true}]\n"
     )
     assert read_grid(tmp_path / "g.yaml").runs() == [
         {"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}, {"a": 9, "c": True},

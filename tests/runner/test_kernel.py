@@ -88,6 +88,13 @@ def test_a_notebook_that_cannot_become_a_page_is_kept(tmp_path, monkeypatch):
     assert json.loads(done.notebook)["metadata"][METADATA]["error"] == "ValueError: no template"
 
 
+def test_a_half_written_notebook_is_replaced_by_the_one_that_was_to_run(tmp_path):
+    todo = task(tmp_path, "print('to run')")
+    done = finish(todo, '{"cells": [', "failed", "No space left on device", 1.0)
+    assert "to run" in done.notebook
+    assert done.error.startswith("No space left on device")
+
+
 def test_a_race_for_ports_gets_a_second_try(tmp_path, monkeypatch):
     tries = []
 

@@ -42,11 +42,11 @@ def fill(folder, number, pad=0, **kinds):
 def test_tables_for_programs(tmp_path):
     folder = fill(tmp_path / "runs", 4, n3="failed")
     write_report(folder)
-    table = pandas.read_csv(folder / "results.csv", index_col="run")
+    table = pandas.read_csv(folder / "results.csv", index_col="run").sort_index()
     assert list(table.index) == [f"a-{n:04}" for n in range(4)]
     assert list(table["outcome"]) == ["rehearsed"] * 3 + ["failed"]
     assert table.loc["a-0001", "metrics.latency_quantized_s"] == 0.002
-    same = pandas.read_parquet(folder / "results.parquet")
+    same = pandas.read_parquet(folder / "results.parquet").sort_index()
     assert list(same.columns) == list(table.columns)
     assert list(same["metrics.top1_quantized"])[:3] == list(table["metrics.top1_quantized"])[:3]
 
@@ -57,7 +57,7 @@ def test_a_column_of_several_types_fits_into_parquet(tmp_path):
     path.write_text(path.read_text().replace('"model": "net1"', '"model": 1'))
     write_report(folder)
     models = pandas.read_parquet(folder / "results.parquet")["parameters.model"]
-    assert list(models) == ["net0", "1"]
+    assert dict(models) == {"a-0000": "net0", "a-0001": "1"}
 
 
 def test_the_page_never_says_passed_and_needs_no_network(tmp_path):
@@ -78,6 +78,15 @@ def test_the_baseline_is_chosen_by_the_start_of_its_name(tmp_path):
         write_report(folder, "a-")
     with pytest.raises(RunError, match="the start of 0 runs"):
         write_report(folder, "b")
+
+
+def test_lists_as_parameters_fit_into_the_tables(tmp_path):
+    folder = fill(tmp_path / "runs", 2)
+    for number, sizes in enumerate(([1, 2], {})):
+        path = folder / f"a-000{number}.ipynb"
+        path.write_text(path.read_text().replace('"batch_size": 8', f'"sizes": {sizes}'))
+    write_report(folder)
+    assert list(pandas.read_csv(folder / "results.csv")["parameters.sizes"]) == ["[1, 2]", "{}"]
 
 
 def test_one_run_is_a_report_and_no_run_is_an_error(tmp_path):

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 
 import pytest
@@ -80,6 +81,9 @@ def test_what_a_killed_writer_left_is_cleared_and_never_read(tmp_path):
     with pytest.raises(RunError, match="holds no executed notebook"):
         read_results(tmp_path)
     check_folder(tmp_path)
+    assert list(tmp_path.iterdir())  # another sweep may be about to rename it
+    os.utime(tmp_path / ".a.ipynb.123.partial", (0, 0))
+    check_folder(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -135,3 +139,29 @@ def test_compare_finds_what_got_worse_and_nothing_else(tmp_path):
     assert len(compare(before, after, top1=0.1)) == 4
     with pytest.raises(RunError, match="No run is in both"):
         compare(before[:1], after[1:])
+
+
+def test_compare_does_not_call_a_gain_a_loss_or_overlook_what_is_gone(tmp_path):
+    def one(outcome="rehearsed", n=0, **metrics):
+        return result(tmp_path / f"{n}.ipynb", {"n": n}, metrics, outcome=outcome)
+
+    assert compare([one("failed")], [one()]).empty
+    assert compare([one("rehearsed")], [one("executed")]).empty
+    assert list(compare([one("executed")], [one("rehearsed")])["after"]) == ["rehearsed"]
+    gone = compare([one(), one(n=1)], [one()])
+    assert [(row.parameters, row.what, row.after) for row in gone.itertuples()] == [
+        ("n=1", "run", "missing")
+    ]
+    undefined = compare([one(top1_quantized=0.9)], [one(top1_quantized=None)])
+    assert list(undefined["after"]) == ["undefined"]
+    with pytest.raises(RunError, match="holds a run twice"):
+        compare([one(), one()], [one()])
+
+
+def test_metadata_of_another_shape_is_an_error(tmp_path):
+    path = write_notebook(tmp_path / "a.ipynb", None, "1")
+    node = json.loads(path.read_text())
+    node["metadata"]["xpuqlib"] = {"x": 1}
+    path.write_text(json.dumps(node))
+    with pytest.raises(RunError, match="was not written by this runner"):
+        read_results(tmp_path)

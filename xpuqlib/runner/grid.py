@@ -53,7 +53,8 @@ class Grid(BaseModel):
             if len(left) == len(runs):
                 raise ParameterError(f"exclude: {excluded} fits no run.", "Mend it or take it out.")
             runs = left
-        runs = [run for i, run in enumerate(runs + self.include) if run not in runs[:i]]
+        runs += self.include
+        runs = [run for i, run in enumerate(runs) if run not in runs[:i]]
         if not runs:
             raise ParameterError("The grid is empty.", "Exclude less.")
         return runs

@@ -90,7 +90,10 @@ def finish(task: Task, notebook: str, result: str, error: str, seconds: float) -
         node = nbformat.reads(notebook, as_version=4)
         page = "" if result == INTERRUPTED else _page(node)
     except Exception as failure:  # whatever nbconvert raises must not lose the executed notebook
-        node, page = nbformat.from_dict(json.loads(notebook)), ""
+        try:
+            node, page = nbformat.from_dict(json.loads(notebook)), ""
+        except ValueError:  # half-written, on a full disk
+            node, page = nbformat.reads(task.notebook, as_version=4), ""
         result, error = FAILED, f"{error} {_one_line(type(failure).__name__, failure)}".strip()
     node.metadata[METADATA] = {
         "lesson": task.lesson,

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from xpuqlib.errors import RunError
-from xpuqlib.runner.kernel import PASSED
 from xpuqlib.runner.results import Result, read_results, results_frame, write_whole
 
 __all__ = ["pareto_front", "write_report"]
@@ -45,8 +44,8 @@ def write_report(folder: Path, baseline: str | None = None) -> Path:
     folder : pathlib.Path
         With executed notebooks of `xpuq run` or `xpuq sweep`.
     baseline : str, optional
-        Start of the name of the run that the others are compared with; the first one that
-        passed if None.
+        Start of the name of the run that the others are compared with; the first one with a
+        latency if None.
 
     Returns
     -------
@@ -60,14 +59,15 @@ def write_report(folder: Path, baseline: str | None = None) -> Path:
     """
     results = read_results(folder)
     frame = results_frame(results)
-    chosen = _baseline(frame, results, baseline)
+    chosen = _baseline(frame, baseline)
     write_whole(folder / "results.csv", frame.to_csv())
     buffer = io.BytesIO()
     _one_type_a_column(frame).to_parquet(buffer)
     write_whole(folder / "results.parquet", buffer.getvalue())
-    counts = frame["outcome"].value_counts()
+    counts, lessons = frame["outcome"].value_counts().sort_index(), frame["lesson"].unique()
+    named = lessons[0] if len(lessons) == 1 else f"{len(lessons)} notebooks"
     page = PAGE.substitute(
-        title=html.escape(f"{', '.join(frame['lesson'].unique()[:3])}: {len(frame)} runs"),
+        title=html.escape(f"{named}: {len(frame)} runs"),
         summary=html.escape(", ".join(f"{n} {outcome}" for outcome, n in counts.items())),
         figure=_figure(frame),
         baseline=f"Differences (Δ) are to {html.escape(chosen)}." if chosen else "",
@@ -77,10 +77,10 @@ def write_report(folder: Path, baseline: str | None = None) -> Path:
     return folder / "index.html"
 
 
-def _baseline(frame: pandas.DataFrame, results: list[Result], start: str | None) -> str | None:
-    passed = [result.path.stem for result in results if result.result == PASSED]
-    if start is None:
-        return passed[0] if len(passed) > 1 else None
+def _baseline(frame: pandas.DataFrame, start: str | None) -> str | None:
+    if start is None:  # the first one that can be compared at all
+        measured = frame.index[frame[LATENCY].notna()] if LATENCY in frame else []
+        return measured[0] if len(measured) > 1 else None
     matches = [name for name in frame.index if name.startswith(start)]
     if len(matches) != 1:
         raise RunError(
@@ -127,8 +127,11 @@ def _table(frame: pandas.DataFrame, results: list[Result], baseline: str | None)
         table[html.escape(heading)] = values.round(digits)
         if baseline and name in (ACCURACY, LATENCY):
             base = values[baseline]
-            delta = values - base if name == ACCURACY else 100 * (values / base - 1)
-            unit = "points" if name == ACCURACY else "%"
+            delta = values - base
+            unit = "points"
+            if name == LATENCY:
+                values = _per_image(frame)
+                delta, unit = 100 * (values / values[baseline] - 1), "% per image"
             table[f"Δ {heading.split(' (')[0]} ({unit})"] = delta.round(1)
     if "compiled_files" in frame:
         table["C++ files compiled"] = frame["compiled_files"].astype("Int64")
@@ -147,7 +150,7 @@ def _table(frame: pandas.DataFrame, results: list[Result], baseline: str | None)
         maxColumns=0,
         lengthMenu=[25, 100, 1000],
         pageLength=25,
-        classes="display nowrap compact",
+        classes="display compact",
         style="width:100%",
     )
 
@@ -158,7 +161,9 @@ def _cell(value: object) -> str:
 
 def _link(result: Result) -> str:
     target = result.page or result.path
-    return f'<a href="{html.escape(target.name)}">{html.escape(result.path.stem)}</a>'
+    name = html.escape(result.path.stem)
+    short = name.removeprefix(f"{html.escape(result.lesson)}-")  # what tells runs of a sweep apart
+    return f'<a href="{html.escape(target.name)}" title="{name}">{short}</a>'
 
 
 def pareto_front(latency: pandas.Series, accuracy: pandas.Series) -> list[str]:
@@ -174,30 +179,36 @@ def pareto_front(latency: pandas.Series, accuracy: pandas.Series) -> list[str]:
     return front
 
 
+def _per_image(frame: pandas.DataFrame) -> pandas.Series:
+    """Milliseconds; a run without batch size counts as one image."""
+    images = frame.get("parameters.batch_size", pandas.Series(1, frame.index)).astype(float)
+    return 1000 * frame[LATENCY].astype(float) / images.fillna(1)
+
+
 def _figure(frame: pandas.DataFrame) -> str:
     """Accuracy over latency as an image in the page; empty where no run measured both."""
     if not {ACCURACY, LATENCY} <= set(frame) or frame[[ACCURACY, LATENCY]].dropna().empty:
-        return "<p>No run recorded both an accuracy and a latency: there is no figure.</p>"
-    images = frame["parameters.batch_size"].astype(float) if "parameters.batch_size" in frame else 1
-    latency = 1000 * frame[LATENCY].astype(float) / images
+        return f"<p>No figure: no run recorded {ACCURACY} and {LATENCY}.</p>"
+    latency = _per_image(frame)
     accuracy = 100 * frame[ACCURACY].astype(float)
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
+    fronts = []
     for mode, marker in MARKERS.items():
-        of_mode = frame["outcome"] == mode
-        if of_mode.any():
-            axes.plot(latency[of_mode], accuracy[of_mode], marker, color=COLOURS[mode], label=mode)
-    int8 = frame["outcome"].isin(["executed", "rehearsed"])  # a reference's speed means nothing
-    front = pareto_front(latency[int8], accuracy[int8])
-    axes.step(latency[front], accuracy[front], "--", where="post", color="#000000", lw=1,
-              label="Pareto front")  # fmt: skip
-    for name in front[:8]:
+        x, y = (values[frame["outcome"] == mode].dropna() for values in (latency, accuracy))
+        if x.empty:
+            continue
+        axes.plot(x, y, marker, color=COLOURS[mode], label=mode)
+        if mode != "reference":  # whose speed means nothing
+            fronts += (front := pareto_front(x, y))
+            axes.step(x[front], y[front], "--", where="post", color=COLOURS[mode], lw=1,
+                      label=f"Pareto front, {mode}")  # fmt: skip
+    for name in fronts[:8]:
         label = ", ".join(str(frame.loc[name, column]) for column in _varying(frame)) or name
         axes.annotate(label, (latency[name], accuracy[name]), xytext=(5, -12),
                       textcoords="offset points", fontsize=8)  # fmt: skip
-    unit = "ms per image" if "parameters.batch_size" in frame else "ms per call"
-    axes.set(title="Accuracy and latency of each run", xlabel=f"median latency ({unit}, log scale)",
-             ylabel="top-1 accuracy, int8 (%)", xscale="log")  # fmt: skip
+    axes.set(title="Accuracy and latency of each run", ylabel="top-1 accuracy, int8 (%)",
+             xlabel="median latency (ms per image, log scale)", xscale="log")  # fmt: skip
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -206,5 +217,5 @@ def _figure(frame: pandas.DataFrame) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     encoded = base64.b64encode(buffer.getvalue()).decode()
-    text = f"Accuracy over latency of {len(frame)} runs; Pareto front: {', '.join(front)}"
+    text = f"Accuracy over latency of {len(frame)} runs; Pareto front: {', '.join(fronts)}"
     return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{encoded}">'

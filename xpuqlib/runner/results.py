@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +72,8 @@ def check_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob(".*.partial"):
-            leftover.unlink()
+            if time.time() - leftover.stat().st_mtime > 60:  # no living writer takes that long
+                leftover.unlink(missing_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as failure:
@@ -128,10 +131,12 @@ def read_result(path: Path) -> Result | None:
     except RunError as error:  # from another version, or damaged: it says so in its row
         noted |= {"result": FAILED, "error": f"{noted['error']} {error.cause}".strip()}
         return Result(path, **noted, record=None)
+    except TypeError as error:
+        raise RunError(f"{path} was not written by this runner: {error}", "Move it.") from error
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Read every executed notebook of a folder, in the order of their names.
+    """Read every executed notebook of a folder, by lesson and parameters.
 
     Raises
     ------
@@ -145,7 +150,12 @@ def read_results(folder: Path) -> list[Result]:
             f"{folder} holds no executed notebook.",
             "Name a folder that `xpuq run` or `sweep` made.",
         )
-    return found
+    return sorted(found, key=_order)
+
+
+def _order(result: Result) -> tuple[str, list[tuple[str, Any]], str]:
+    values = [(type(value).__name__, value) for _, value in sorted(result.parameters.items())]
+    return result.lesson, [v for v in values if v[0] in ("int", "float", "str")], result.path.name
 
 
 def results_frame(results: list[Result]) -> pandas.DataFrame:
@@ -158,7 +168,7 @@ def results_frame(results: list[Result]) -> pandas.DataFrame:
         record = result.record
         parameters = (record.parameters if record else {}) | result.parameters
         row = {"lesson": result.lesson, "outcome": result.outcome, "error": result.error}
-        row |= {f"parameters.{name}": value for name, value in parameters.items()}
+        row |= {f"parameters.{name}": _plain(value) for name, value in parameters.items()}
         if record:
             row |= {"device": record.device, "device_name": record.device_name}
             row |= {"int8_kernels": record.int8_kernels(), "int8_count": record.int8_count()}
@@ -169,6 +179,10 @@ def results_frame(results: list[Result]) -> pandas.DataFrame:
     frame = pandas.DataFrame.from_dict(rows, orient="index").rename_axis("run")
     whole = [name for name in frame if name.startswith("parameters.")]
     return frame.astype({name: frame[name].convert_dtypes().dtype for name in whole})
+
+
+def _plain(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | dict) else value
 
 
 def compare(
@@ -195,12 +209,20 @@ def compare(
         If no run is in both.
     """
     runs = [{_key(result): result for result in results} for results in (before, after)]
-    if not (both := runs[0].keys() & runs[1].keys()):
+    for results, by_key in zip((before, after), runs, strict=True):
+        if len(by_key) < len(results):
+            raise RunError(
+                f"{results[0].path.parent} holds a run twice, of two versions or notebooks.",
+                "Give each its own --out.",
+            )
+    if not runs[0].keys() & runs[1].keys():
         raise RunError("No run is in both folders.", "Compare two sweeps of one grid.")
     losses = []
-    for key in (key for key in runs[0] if key in both):
-        old, new = (side[key] for side in runs)
-        losses += [(*key, *loss) for loss in _losses(old, new, slower, top1)]
+    for key, old in runs[0].items():
+        if new := runs[1].get(key):
+            losses += [(*key, *loss) for loss in _losses(old, new, slower, top1)]
+        else:
+            losses.append((*key, "run", old.outcome, "missing"))
     columns = ["lesson", "parameters", "what", "before", "after"]
     return pandas.DataFrame(losses, columns=columns)
 
@@ -209,8 +231,13 @@ def _key(result: Result) -> tuple[str, str]:
     return result.lesson, ", ".join(f"{k}={v}" for k, v in sorted(result.parameters.items()))
 
 
+def _rank(result: Result) -> int:
+    order = ["no record", "reference", "rehearsed", "executed"]  # all others ended early
+    return order.index(result.outcome) if result.outcome in order else -1
+
+
 def _losses(old: Result, new: Result, slower: float, top1: float) -> Iterator[tuple]:
-    if old.outcome != new.outcome:
+    if _rank(new) < _rank(old):
         yield "outcome", old.outcome, f"{new.outcome} {new.error}".strip()
     if not (old.record and new.record):
         return
@@ -218,9 +245,11 @@ def _losses(old: Result, new: Result, slower: float, top1: float) -> Iterator[tu
         yield "int8 kernels", old.record.int8_kernels(), new.record.int8_kernels()
     for name, value in old.record.metrics.items():
         other = new.record.metrics.get(name)
-        if value is None or other is None:
+        if value is None:
             continue
-        if (
+        if other is None:
+            yield name, value, "undefined"
+        elif (
             (name.startswith("latency") and other > value * (1 + slower))
             or (name.startswith("top1") and other < value - top1)
             or (name.startswith("sqnr") and other < value - 1)

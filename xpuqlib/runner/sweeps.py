@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import socket
 import uuid
 from collections import Counter
@@ -31,13 +32,20 @@ Submit = Callable[..., "Future[Executed]"]
 def identity(job: Job) -> str:
     """Name of a run: its notebook, and a hash of the cells, the parameters and the versions.
 
-    Outputs do not count: executing a lesson in place changes no identity.
+    Outputs do not count: executing a lesson in place changes no identity. xpuqlib counts with
+    every line of its code.
     """
     cells = [
         (cell["cell_type"], cell["source"]) for cell in json.loads(job.task().notebook)["cells"]
     ]
-    content = json.dumps([cells, job.parameters, versions()], sort_keys=True)
+    content = json.dumps([cells, job.parameters, _versions()], sort_keys=True)
     return f"{job.notebook.stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+def _versions() -> dict[str, str | None]:
+    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+    return versions() | {"python": platform.python_version(), "xpuqlib": code}
 
 
 def sweep(
@@ -89,18 +97,20 @@ def sweep(
     """
     grid = grid if isinstance(grid, Grid) else Grid(parameters=grid)
     out, group = Path(out), uuid.uuid4().hex
-    if jobs < 1 or (timeout is not None and timeout <= 0):
-        raise RunError("jobs and timeout must be positive.", "Leave them out, or raise them.")
+    if jobs < 1 or not 0 < (timeout or 1) < 1e7 or timeout == 0:
+        raise RunError(f"jobs={jobs}, timeout={timeout} is not possible.", "Take positive numbers.")
+    if not all(amount > 0 for amount in (resources or {}).values()):
+        raise RunError(f"resources={resources} is not possible.", "Take positive numbers.")
     planned = {identity(job): job for job in plan([Path(notebook)], *grid.runs())}
     check_folder(out)
-    results = {name: read_result(out / f"{name}.ipynb") for name in planned
-               if (out / f"{name}.ipynb").exists()}  # fmt: skip
+    files = {name: out / f"{name}.ipynb" for name in planned}
+    results = {name: read_result(path) for name, path in files.items() if path.exists()}
     if results and not resume:
         raise RunError(
             f"{out} holds {len(results)} of these {len(planned)} runs.",
             "Add --resume to keep what passed, or choose another --out.",
         )
-    results = {name: result for name, result in results.items() if result.result == PASSED}
+    results = {name: r for name, r in results.items() if r is not None and r.result == PASSED}
     tasks = [
         job.task(name=name, group=group, timeout=timeout)
         for name, job in planned.items()
@@ -134,7 +144,10 @@ def _executed(future: Future[Executed], task: Task) -> Executed:
     try:
         return future.result()
     except (Exception, CancelledError) as failure:  # the way there failed, such as a lost worker
-        return finish(task, task.notebook, FAILED, f"{type(failure).__name__}: {failure}", 0)
+        error = f"{type(failure).__name__}: {failure}"
+        if isinstance(failure, CancelledError):
+            error = "the connection to the scheduler was lost; --resume executes it again"
+        return finish(task, task.notebook, FAILED, error, 0)
 
 
 @contextmanager
@@ -151,7 +164,7 @@ def _on_dask(
     try:
         from distributed import Client
     except ImportError as error:
-        raise RunError("Dask is not installed.", "pip install 'xpuqlib[dask]'") from error
+        raise RunError("Dask is not installed.", 'pip install -e ".[dask]"') from error
     try:
         client = Client(scheduler, timeout=10)
     except (OSError, ValueError) as error:
@@ -164,11 +177,16 @@ def _on_dask(
             client.wait_for_workers(1, timeout=10)
         except TimeoutError as error:
             raise RunError(f"{scheduler} has no worker.", f"{start}.") from error
-        workers = client.run(_describe_worker)
+        try:
+            workers = client.run(_describe_worker)
+        except Exception as error:  # whatever its Python raises where xpuqlib is not installed
+            raise RunError(
+                f"A worker cannot use xpuqlib: {error}", "Install it there, in the same version."
+            ) from error
         for address, worker in workers.items():
-            if worker["versions"] != versions():
+            if worker["versions"] != _versions():
                 raise TrackError(
-                    f"Worker {address} has {worker['versions']}, here is {versions()}.",
+                    f"Worker {address} has {worker['versions']}, here is {_versions()}.",
                     "Install the same versions everywhere.",
                 )
         slots: Counter[str] = Counter()
@@ -186,7 +204,7 @@ def _on_dask(
 
 def _describe_worker(dask_worker: Any) -> dict[str, Any]:
     return {
-        "versions": versions(),
+        "versions": _versions(),
         "host": socket.gethostname(),
         "threads": dask_worker.state.nthreads,
         "resources": dict(dask_worker.state.total_resources),
