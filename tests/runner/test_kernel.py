@@ -33,17 +33,17 @@ def test_a_run_past_its_time_is_ended_with_its_kernel_and_its_children(tmp_path)
     child = "import os, subprocess, time; child = subprocess.Popen(['sleep', '600'])"
     note = f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}')"
     done = run_task(
-        task(tmp_path, "print('before')", f"{child}; {note}; time.sleep(600)", timeout=6)
+        task(tmp_path, "print('before')", f"{child}; {note}; time.sleep(600)", timeout=15)
     )
-    assert (done.result, done.error) == ("timed out", "ended after 6 s")
-    assert 6 <= done.seconds < 60
+    assert (done.result, done.error) == ("timed out", "ended after 15 s")
+    assert 15 <= done.seconds < 90
     assert "before" in done.page
     for pid in pids.read_text().split():
         wait_until(lambda pid=pid: not alive(int(pid)), 10)
 
 
 def test_a_run_within_its_time_passes(tmp_path):
-    assert run_task(task(tmp_path, "1", timeout=60)).result == "passed"
+    assert run_task(task(tmp_path, "1", timeout=150)).result == "passed"
     assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
 
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from conftest import RECORD, alive, wait_until, write_notebook
+from distributed import Client
 
 from xpuqlib.environment import versions
 from xpuqlib.errors import ParameterError, RunError, TrackError
@@ -68,7 +69,7 @@ def test_a_run_past_its_time_is_reported(tmp_path):
         tmp_path / "a.ipynb", PARAMETERS, NOTE, "time.sleep(600 if n == 2 else 0)"
     )
     log = tmp_path / "log"
-    results = sweep(notebook, {"n": [1, 2], "log": str(log)}, tmp_path / "out", timeout=10)
+    results = sweep(notebook, {"n": [1, 2], "log": str(log)}, tmp_path / "out", timeout=20)
     assert [result.result for result in results] == ["passed", "timed out"]
     wait_until(lambda: not any(alive(pid) for _, pid in noted(log)), 10)
 
@@ -184,15 +185,19 @@ class Cluster:
     """A scheduler and workers of Dask on loopback, each a process of its own."""
 
     def __init__(self, folder):
-        self.folder, self.processes = folder, []
+        self.folder, self.processes, self.workers = folder, [], 0
         address = folder / "scheduler.json"
         self._start("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", address)
-        wait_until(address.exists, 60)
+        wait_until(lambda: address.exists() and address.read_text().endswith("}"), 120)
         self.address = json.loads(address.read_text())["address"]
 
     def worker(self, *arguments):
-        return self._start("worker", self.address, "--nthreads", "1", "--no-dashboard",
+        process = self._start("worker", self.address, "--nthreads", "1", "--no-dashboard",
                            "--local-directory", self.folder, *arguments)  # fmt: skip
+        self.workers += 1
+        with Client(self.address, timeout=60) as client:
+            client.wait_for_workers(self.workers, timeout=120)  # slow on a busy machine
+        return process
 
     def _start(self, kind, *arguments):
         log = (self.folder / f"{len(self.processes)}.log").open("w")
@@ -284,4 +289,4 @@ def test_a_scheduler_without_workers_is_an_error(cluster, tmp_path):
     began = time.monotonic()
     with pytest.raises(RunError, match=r"has no worker(?s:.*)dask worker"):
         sweep(notebook, {"n": [1]}, tmp_path / "out", scheduler=cluster.address)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 90

@@ -174,7 +174,7 @@ def _on_dask(
     with client:
         start = f"Start one: dask worker {scheduler} --nthreads 1"
         try:
-            client.wait_for_workers(1, timeout=10)
+            client.wait_for_workers(1, timeout=30)
         except TimeoutError as error:
             raise RunError(f"{scheduler} has no worker.", f"{start}.") from error
         try:
