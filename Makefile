@@ -11,7 +11,7 @@ TORCH_INDEX ?= $(RECORDED_INDEX)
 TORCH_current := "torch>=2.11" "torchvision>=0.26" "torchao>=0.18"
 TORCH_ipex := "torch==2.8.*" "torchvision==0.23.*"
 
-.PHONY: run test lint format lab notebooks benchmark benchmark-runner clean
+.PHONY: run test lint format lab notebooks benchmark benchmark-runner benchmark-sweep clean
 ifneq ($(TORCH_INDEX),$(RECORDED_INDEX))
 .PHONY: $(STAMP)
 endif
@@ -46,6 +46,9 @@ benchmark: $(STAMP) ## the speed of int8 against compiled fp32, at 224×224
 
 benchmark-runner: $(STAMP) ## the cost of the runner beside bare papermill, with two jobs, for 1,000 records
 	$(BIN)/python benchmarks/runner.py
+
+benchmark-sweep: $(STAMP) ## twelve recipes, with two jobs and on Dask with two workers: the same numbers?
+	$(BIN)/python benchmarks/twelve.py
 
 clean: ## remove both venvs, results and caches of this folder
 	rm -rf .venv .venv-ipex runs build *.egg-info .pytest_cache .ruff_cache
