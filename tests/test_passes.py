@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from conftest import prepare, quantize
+from conftest import DEVICES, prepare, quantize
 from torch import nn
 from torchvision.models.googlenet import Inception
 
@@ -12,7 +12,7 @@ from xpuqlib.errors import LoweringError
 from xpuqlib.lowering import lower
 from xpuqlib.measure import sqnr
 from xpuqlib.models import load_model
-from xpuqlib.passes import quantize_above_max_pool, signed_to_unsigned
+from xpuqlib.passes import keep_max_pools_floating, quantize_above_max_pool, signed_to_unsigned
 from xpuqlib.pt2e import capture, observers
 
 
@@ -195,13 +195,29 @@ class Inceptions(nn.Module):
 
 
 @pytest.mark.parametrize("ceil_mode", [False, True])
-@pytest.mark.parametrize("everywhere", [True, False])
-def test_max_pools_that_inductor_would_get_wrong(ceil_mode, everywhere):
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("everywhere", [None, False])
+def test_max_pools_that_inductor_would_get_wrong(ceil_mode, everywhere, device):
     torch.manual_seed(0)
-    x = torch.randn(4, 3, 16, 16)
-    converted = quantize(capture(Inceptions(ceil_mode).eval(), (x,)), x)
+    x = torch.randn(4, 3, 16, 16, device=device)
+    converted = quantize(capture(Inceptions(ceil_mode).eval().to(device), (x,)), x)
     lowered = lower(converted, (x,), int8_max_pool=everywhere)
     with torch.no_grad():
-        reference, output = converted(x), lowered(x)
+        reference, output = converted(x).cpu(), lowered(x).cpu()
     assert output.shape == reference.shape
     assert sqnr(reference, output) > (40 if cpu_has_vnni() else 15)
+
+
+def test_pools_kept_in_floating_point_give_the_same(monkeypatch):
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 16, 16)
+    converted = quantize(capture(Inceptions(True).eval(), (x,)), x)
+    kept = copy.deepcopy(converted)
+    keep_max_pools_floating(kept)
+    with torch.no_grad():
+        assert torch.equal(converted(x), kept(x))
+    monkeypatch.setattr(torch._C, "_dispatch_has_kernel_for_dispatch_key", lambda *names: False)
+    lowered = lower(converted, (x,))
+    assert "quantized.max_pool2d" not in lowered.compilation.code
+    with torch.no_grad():
+        assert sqnr(converted(x), lowered(x)) > (40 if cpu_has_vnni() else 15)

@@ -77,31 +77,18 @@ def draw_graph(graph_module: fx.GraphModule, title: str) -> Figure:
             if source in at and at[source][1] == y and x - at[source][0] > 1:
                 left = at[source][0] + 0.5
                 height = 0.75 + min(0.06 * (x - left), 0.5)
-                axes.plot(
-                    [left, left, x + 0.5, x + 0.5],
-                    [y + 0.7, y + height, y + height, y + 0.7],
-                    color="#555555",
-                    linewidth=0.8,
-                    zorder=1,
-                )
+                xs, ys = [left, left, x + 0.5, x + 0.5], [0.7, height, height, 0.7]
+                axes.plot(xs, [y + up for up in ys], color="#555555", linewidth=0.8, zorder=1)
     for number, (stage, _) in enumerate(rows):
         axes.text(-0.4, -1.6 * number + 0.35, stage, ha="right", va="center", fontsize=9)
-    axes.set(
-        xlim=(-max(len(stage) for stage, _ in rows) * width / 90 - 1, width + 0.5),
-        ylim=(-1.6 * len(rows) + 1, 1.6),
-        xticks=[],
-        yticks=[],
-        title=title,
-        xlabel="operators in execution order, one row for each stage of the model",
-    )
+    margin = -max(len(stage) for stage, _ in rows) * width / 90 - 1
+    axes.set(xlim=(margin, width + 0.5), ylim=(-1.6 * len(rows) + 1, 1.6), xticks=[], yticks=[])
+    axes.set_title(title)
+    axes.set_xlabel("operators in execution order, one row for each stage of the model")
     axes.spines[["top", "left", "right"]].set_visible(False)
-    axes.legend(
-        handles=[Patch(color=KINDS[kind][0], label=kind) for kind in KINDS if kind in used],
-        ncols=7,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.25 / len(rows) - 0.08),
-        frameon=False,
-    )
+    shown = [Patch(color=KINDS[kind][0], label=kind) for kind in KINDS if kind in used]
+    below = (0.5, -0.25 / len(rows) - 0.08)
+    axes.legend(handles=shown, ncols=7, loc="upper center", bbox_to_anchor=below, frameon=False)
     plt.close(figure)
     return figure
 

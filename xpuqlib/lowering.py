@@ -17,7 +17,7 @@ from xpuqlib.compilation import Compilation, observe_compilation
 from xpuqlib.device import MODES, cpu_has_bf16, cpu_has_vnni
 from xpuqlib.environment import pt2e_home
 from xpuqlib.errors import LoweringError, XpuqWarning
-from xpuqlib.passes import quantize_above_max_pool, signed_to_unsigned
+from xpuqlib.passes import keep_max_pools_floating, quantize_above_max_pool, signed_to_unsigned
 
 __all__ = ["Lowered", "lower"]
 
@@ -120,15 +120,17 @@ def lower(
         notes.append("cuda: no oneDNN kernels, compiled without freezing as a reference")
     if quantized:  # a copy has code of its own: Dynamo would reuse what it compiled before
         converted = copy.deepcopy(converted)
-    kernel = "quantized::max_pool2d"  # what Inductor will call
-    key = device.type.upper()
-    if int8_max_pool and not torch._C._dispatch_has_kernel_for_dispatch_key(kernel, key):
+    kernel, key = "quantized::max_pool2d", device.type.upper()  # what Inductor will call
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key(kernel, key)
+    if int8_max_pool and not has_kernel:
         raise LoweringError(
             f"torch {torch.__version__} has no {kernel} for {device.type}.",
             "Leave int8_max_pool away: the pool then works in floating point.",
         )
     wanted = device.type == "cpu" if int8_max_pool is None else int8_max_pool
-    if quantized and (pools := quantize_above_max_pool(converted, everywhere=wanted)):
+    if quantized and not has_kernel:
+        keep_max_pools_floating(converted)
+    elif quantized and (pools := quantize_above_max_pool(converted, everywhere=wanted)):
         notes.append(f"{pools} max-pool quantized before instead of after, exactly")
     if device.type == "cpu" and quantized:
         rewritten = signed_to_unsigned(converted)

@@ -9,7 +9,7 @@ from torch import fx
 
 from xpuqlib.errors import LoweringError
 
-__all__ = ["quantize_above_max_pool", "signed_to_unsigned"]
+__all__ = ["keep_max_pools_floating", "quantize_above_max_pool", "signed_to_unsigned"]
 
 OFFSET = 128  # from int8 (-128…127) to uint8 (0…255)
 
@@ -109,6 +109,21 @@ def quantize_above_max_pool(graph_module: fx.GraphModule, everywhere: bool = Tru
                 rewritten += 1
     graph_module.recompile()
     return rewritten
+
+
+def keep_max_pools_floating(graph_module: fx.GraphModule) -> None:
+    """Keep Inductor from making int8 max-pools, in place, for a device that has no such kernel.
+
+    It would make them of dequantize, max-pool, quantize, and fail when they are called. A bound
+    of minus infinity changes no value, and stands between them.
+    """
+    clamp = torch.ops.aten.clamp_min.default
+    for pool in list(graph_module.graph.nodes):
+        if pool.target is torch.ops.aten.max_pool2d.default:
+            with graph_module.graph.inserting_before(pool):
+                source = graph_module.graph.call_function(clamp, (pool.args[0], -math.inf))
+            pool.replace_input_with(pool.args[0], source)
+    graph_module.recompile()
 
 
 def _pad_for_ceil_mode(graph: fx.Graph, pool: fx.Node) -> fx.Node:

@@ -147,8 +147,13 @@ def test_wrong_input_starts_nothing(tmp_path):
         sweep(notebook, {"n": [1], "m": [1]}, out)
     with pytest.raises(ParameterError, match="valid integer"):
         sweep(notebook, {"n": [1, "x"]}, out)
-    for wrong in ({"jobs": 0}, {"timeout": 0}):
-        with pytest.raises(RunError, match="must be positive"):
+    for wrong in (
+        {"jobs": 0},
+        {"timeout": 0},
+        {"timeout": float("nan")},
+        {"resources": {"XPU": 0}},
+    ):
+        with pytest.raises(RunError, match="is not possible"):
             sweep(notebook, {"n": [1]}, out, **wrong)
     assert not out.exists()
 
