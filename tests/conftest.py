@@ -162,7 +162,8 @@ def resnet_flow() -> Flow:
 def chromium():
     """Start Debian's Chromium, headless; skip, and say what is missing, where it is not there."""
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
         pytest.skip("no Chromium here (Debian: apt install chromium): pages were not opened")
     with playwright.sync_playwright() as driver:
