@@ -123,8 +123,9 @@ def sweep(
             total=len(planned), initial=len(results), desc=Path(notebook).stem, unit="run"
         ) as progress,
     ):
-        running = {submit(run_task, replace(task, share=share)): task for task in tasks}
+        running: dict[Future[Executed], Task] = {}
         try:
+            running |= {submit(run_task, replace(task, share=share)): task for task in tasks}
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     task = running.pop(future)  # an executed notebook is large: keep none
@@ -132,7 +133,7 @@ def sweep(
                     progress.update()
                 failed = sum(result.result != PASSED for result in results.values())
                 progress.set_postfix(failed=failed)
-        except BaseException:
+        except BaseException:  # Ctrl-C, a full disk: raised again once no kernel is left
             for future in running:
                 future.cancel()
             end()
