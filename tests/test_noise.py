@@ -2,17 +2,12 @@ import logging
 import os
 import warnings
 
-from xpuqlib.noise import (
-    LOG_MESSAGES,
-    NATIVE_LINES,
-    WARNINGS,
-    filter_known_noise,
-    without_native_messages,
-)
+from xpuqlib.noise import KNOWN, filter_known_noise, without_native_messages
 
 
 def test_every_filter_has_a_reason():
-    assert all(len(reason) > 20 for *_, reason in WARNINGS + LOG_MESSAGES + NATIVE_LINES)
+    assert set(KNOWN) == {"warnings", "log_messages", "native_lines"}
+    assert all(len(known["reason"]) > 20 for section in KNOWN.values() for known in section)
 
 
 def test_known_messages_go_and_others_stay(caplog):
