@@ -1,7 +1,7 @@
 """Versions: what is installed, what belongs together, which track this interpreter can run.
 
 Imports no torch, so it answers where torch is missing or broken. `TRACKS` is the one source of
-truth for versions: a test compares it with pyproject.toml and both conda environments.
+truth for versions, and stands in tracks.yml.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from importlib import metadata
 from pathlib import Path
 
 import platformdirs
+import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from xpuqlib.errors import TrackError
@@ -49,26 +51,8 @@ class Track:
     conda_file: str
 
 
-TRACKS = {
-    "current": Track(
-        name="current",
-        requires={"torch": ">=2.11", "torchvision": ">=0.26", "torchao": ">=0.18"},
-        # No Triton pin: torch's own requirement pulls the triton-xpu that it was built with.
-        xpu_pins={"torch": "2.15.0+xpu", "torchvision": "0.29.2+xpu", "torchao": "0.18.0"},
-        conda_file="environment-current.yml",
-    ),
-    "ipex": Track(
-        name="ipex",
-        requires={"torch": "==2.8.*", "torchvision": "==0.23.*", IPEX: "==2.8.*"},
-        xpu_pins={
-            "torch": "2.8.0+xpu",
-            "torchvision": "0.23.0+xpu",
-            "pytorch-triton-xpu": "3.4.0",
-            IPEX: "2.8.10+xpu",
-        },
-        conda_file="environment.yml",
-    ),
-}
+_DATA = yaml.safe_load(Path(__file__).with_name("tracks.yml").read_text(encoding="utf-8"))
+TRACKS = {name: Track(name, **track) for name, track in _DATA.items()}
 
 
 def installed_version(package: str) -> str | None:
@@ -103,9 +87,7 @@ def current_track() -> Track:
     if torch is None:
         raise TrackError("torch is not installed here.", 'pip install -e ".[current]"')
     for track in TRACKS.values():
-        if Requirement(f"torch{track.requires['torch']}").specifier.contains(
-            Version(torch).base_version, prereleases=True
-        ):
+        if SpecifierSet(track.requires["torch"]).contains(Version(torch).base_version):
             return track
     supported = " or ".join(f"torch{track.requires['torch']}" for track in TRACKS.values())
     raise TrackError(f"torch {torch} belongs to no track.", f"Install {supported} (README.md).")
@@ -118,29 +100,25 @@ def pt2e_home() -> str:
 
 def requirement_problems() -> list[str]:
     """List what the packages require of each other, and their track of them, that does not hold."""
-    problems = []
     try:
         track = current_track()
     except TrackError as error:
         return [error.cause]
     needed = [Requirement(f"{package}{spec}") for package, spec in track.requires.items()]
-    for package in PACKAGES:
-        for text in (metadata.requires(package) or []) if installed_version(package) else []:
-            requirement = Requirement(text)
+    for package in filter(installed_version, PACKAGES):
+        for requirement in map(Requirement, metadata.requires(package) or []):
             applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            requirement.marker = None  # said: it need not be printed
             if requirement.name in (*PACKAGES, *TRITON_PACKAGES) and applies:
                 needed.append(requirement)
+    problems = set()
     for requirement in needed:
         have = installed_version(requirement.name)
         if have is None and requirement.name != IPEX:  # without IPEX the ipex track still runs
-            problems.append(f"{_short(requirement)} is needed, but it is missing")
+            problems.add(f"{requirement} is needed, but it is missing")
         elif have and not requirement.specifier.contains(have, prereleases=True):
-            problems.append(f"{_short(requirement)} is needed, but {have} is installed")
-    return sorted(set(problems))
-
-
-def _short(requirement: Requirement) -> str:
-    return f"{requirement.name}{requirement.specifier}"
+            problems.add(f"{requirement} is needed, but {have} is installed")
+    return sorted(problems)
 
 
 def ipex_mismatch() -> str | None:
