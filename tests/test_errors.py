@@ -5,6 +5,17 @@ import pytest
 from xpuqlib import errors
 
 
+def test_what_a_library_raised_follows_the_cause():
+    with (
+        pytest.raises(errors.RunError, match=r"read: no disk\n  Mend: Buy one\.") as caught,
+        errors.explained(OSError, "It cannot be read", "Buy one."),
+    ):
+        raise OSError("no disk")
+    assert isinstance(caught.value.__cause__, OSError)
+    with pytest.raises(KeyError), errors.explained(OSError, "It cannot be read", "Buy one."):
+        raise KeyError
+
+
 @pytest.mark.parametrize("name", [n for n in errors.__all__ if n.endswith("Error")])
 def test_every_error_names_cause_and_mend_and_survives_pickling(name):
     kind = getattr(errors, name)

@@ -1,19 +1,15 @@
 """One exception hierarchy. Each message names the cause, and the command or line that mends it."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 __all__ = [
-    "CalibrationError",
-    "CaptureError",
-    "DataError",
-    "DeviceError",
-    "EvidenceError",
-    "LoweringError",
-    "ModelError",
-    "ParameterError",
-    "RunError",
-    "TrackError",
-    "XpuqError",
-    "XpuqWarning",
-]
+    "CalibrationError", "CaptureError", "DataError", "DeviceError", "EvidenceError",
+    "LoweringError", "ModelError", "ParameterError", "RunError", "TrackError", "XpuqError",
+    "XpuqWarning", "explained",
+]  # fmt: skip
 
 
 class XpuqError(Exception):
@@ -78,3 +74,12 @@ class RunError(XpuqError):
 
 class XpuqWarning(UserWarning):
     """Something still works, but not as a person would assume."""
+
+
+@contextmanager
+def explained(kinds: type | tuple[type, ...], cause: str, mend: str) -> Iterator[None]:
+    """Raise a RunError where a library raises one of `kinds`; its own text follows the cause."""
+    try:
+        yield
+    except kinds as error:
+        raise RunError(f"{cause}: {error}", mend) from error

@@ -12,11 +12,13 @@ import pandas
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from xpuqlib.environment import current_track, versions
-from xpuqlib.errors import RunError
+from xpuqlib.errors import explained
 
-__all__ = ["MIME_TYPE", "RunRecord", "read_record"]
+__all__ = ["MIME_TYPE", "NO_NOTEBOOK", "RunRecord", "read_record"]
 
 MIME_TYPE = "application/vnd.xpuqlib.record+json"
+# What is no notebook lacks the cells; nbformat's and pydantic's own errors are ValueErrors.
+NO_NOTEBOOK = (OSError, ValueError, AttributeError)
 
 
 def compiled_files() -> int:
@@ -75,12 +77,9 @@ class RunRecord(BaseModel):
 
     def int8_kernels(self) -> str:
         """Layers that run in int8 kernels, such as ``20 of 20 conv``; "–" without evidence."""
-        counts = self.evidence.get("counts", {})
-        found = [
-            f"{stages['generated']} of {stages['in the model']} {kind}"
-            for kind, stages in counts.items()
-            if stages["in the model"]
-        ]
+        counts = self.evidence.get("counts", {}).items()
+        kinds = {kind: stages for kind, stages in counts if stages["in the model"]}
+        found = [f"{n['generated']} of {n['in the model']} {kind}" for kind, n in kinds.items()]
         return ", ".join(found) or "–"
 
     def int8_count(self) -> int:
@@ -98,11 +97,8 @@ class RunRecord(BaseModel):
             "seconds": f"{self.seconds:.0f}",
         }
         table = pandas.Series(rows, name="run record").to_frame()
-        return {
-            MIME_TYPE: self.to_dict(),
-            "text/html": table.to_html(),
-            "text/plain": table.to_string(),
-        }
+        texts = {"text/html": table.to_html(), "text/plain": table.to_string()}
+        return {MIME_TYPE: self.to_dict(), **texts}
 
 
 def read_record(notebook: Path | str | nbformat.NotebookNode) -> RunRecord | None:
@@ -113,7 +109,9 @@ def read_record(notebook: Path | str | nbformat.NotebookNode) -> RunRecord | Non
     RunError
         If the notebook or its record cannot be read.
     """
-    try:
+    name = "a notebook" if isinstance(notebook, nbformat.NotebookNode) else notebook
+    cause = f"The run record of {name} cannot be read"
+    with explained(NO_NOTEBOOK, cause, "Run the notebook again."):
         if not isinstance(notebook, nbformat.NotebookNode):
             # The reader alone, without validation: a folder may hold a thousand notebooks.
             notebook = nbformat.reader.reads(Path(notebook).read_text(encoding="utf-8"))
@@ -121,11 +119,4 @@ def read_record(notebook: Path | str | nbformat.NotebookNode) -> RunRecord | Non
             for output in cell.get("outputs", []):
                 if MIME_TYPE in output.get("data", {}):
                     return RunRecord.model_validate(output["data"][MIME_TYPE])
-    # What is no notebook lacks the cells; nbformat's and pydantic's own errors are ValueErrors.
-    except (OSError, ValueError, AttributeError) as error:
-        raise RunError(
-            f"The run record of {notebook if isinstance(notebook, (str, Path)) else 'a notebook'} "
-            f"cannot be read: {error}",
-            "Run the notebook again.",
-        ) from error
     return None

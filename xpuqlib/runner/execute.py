@@ -30,12 +30,8 @@ class Job:
         stem = self.notebook.stem
         notebook = nbformat.read(self.notebook, as_version=4)
         ClearOutputPreprocessor().preprocess(notebook, {})
-        return Task(
-            **{"name": stem} | fields,
-            lesson=stem,
-            notebook=nbformat.writes(notebook),
-            parameters=self.parameters,
-        )
+        fields = {"name": stem, "lesson": stem} | fields
+        return Task(notebook=nbformat.writes(notebook), parameters=self.parameters, **fields)
 
 
 def find_notebooks(names: list[str], folder: Path = Path("notebooks")) -> list[Path]:
@@ -51,19 +47,14 @@ def find_notebooks(names: list[str], folder: Path = Path("notebooks")) -> list[P
         raise RunError(f"There are no notebooks in {folder}/.", "Run from the project's folder.")
     found = []
     for name in names:
-        matches = (
-            [Path(name)]
-            if Path(name).is_file()
-            else [path for path in everything if path.name.startswith(name)]
-        )
+        matches = [path for path in everything if path.name.startswith(name)]
+        if Path(name).is_file():
+            matches = [Path(name)]
         if len(matches) != 1:
-            raise RunError(
-                f"{name!r} matches {len(matches)} notebooks.",
-                f"Name one of: {', '.join(path.stem for path in everything) or 'none here'}.",
-            )
+            known = ", ".join(path.stem for path in everything) or "none here"
+            raise RunError(f"{name!r} matches {len(matches)} notebooks.", f"Name one of: {known}.")
         found += matches
-    stems = [path.stem for path in found]
-    if len(set(stems)) < len(stems):
+    if len({path.stem for path in found}) < len(found):
         raise RunError("A notebook is named twice.", "Name each once: results go by its name.")
     return found or everything
 

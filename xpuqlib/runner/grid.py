@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from xpuqlib.errors import ParameterError, RunError
+from xpuqlib.errors import ParameterError, RunError, explained
 
 __all__ = ["Grid", "read_grid"]
 
@@ -68,14 +68,13 @@ def read_grid(path: Path) -> Grid:
     RunError
         If the file cannot be read, or has another form.
     """
+    unreadable = (OSError, UnicodeError, yaml.YAMLError)
+    with explained(unreadable, f"{path} cannot be read", "Name a YAML file."):
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     try:
-        return Grid.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
-        raise RunError(f"{path} cannot be read: {error}", "Name a YAML file.") from error
+        return Grid.model_validate(content)
     except ValidationError as error:
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"])) or "the file"
-        raise RunError(
-            f"{path}: {where}: {detail['msg']}.",
-            "A grid has parameters (name: [values]), exclude and include (lists of name: value).",
-        ) from error
+        form = "A grid has parameters (name: [values]), exclude and include (lists of name: value)."
+        raise RunError(f"{path}: {where}: {detail['msg']}.", form) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import tempfile
@@ -86,22 +85,14 @@ def run_task(task: Task, progress_bar: bool = False) -> Executed:
 
 def finish(task: Task, notebook: str, result: str, error: str, seconds: float) -> Executed:
     """Write the outcome into the notebook's metadata, and make its page."""
+    node, page = nbformat.reads(task.notebook, as_version=4), ""  # for one that is half-written
     try:
         node = nbformat.reads(notebook, as_version=4)
         page = "" if result == INTERRUPTED else _page(node)
     except Exception as failure:  # whatever nbconvert raises must not lose the executed notebook
-        try:
-            node, page = nbformat.from_dict(json.loads(notebook)), ""
-        except ValueError:  # half-written, on a full disk
-            node, page = nbformat.reads(task.notebook, as_version=4), ""
         result, error = FAILED, f"{error} {_one_line(type(failure).__name__, failure)}".strip()
-    node.metadata[METADATA] = {
-        "lesson": task.lesson,
-        "parameters": task.parameters,
-        "result": result,
-        "error": error,
-        "seconds": seconds,
-    }
+    ended = {"result": result, "error": error, "seconds": seconds}
+    node.metadata[METADATA] = {"lesson": task.lesson, "parameters": task.parameters, **ended}
     node.metadata.pop("papermill", None)  # it names the temporary folder
     return Executed(task, nbformat.writes(node), page, result, error, seconds)
 
@@ -129,10 +120,9 @@ def _threads(share: int | None) -> dict[str, str]:
     """Variables that keep kernels which run at the same time from crowding the cores."""
     if share is None:
         return {}
-    mine = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if mine else os.cpu_count()
-    threads = str(max(1, cores // share))
-    return {"OMP_NUM_THREADS": threads, "TORCHINDUCTOR_COMPILE_THREADS": threads}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    names = ("OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS")
+    return dict.fromkeys(names, str(max(1, cores // share)))
 
 
 def _manager_class(task: Task, timed_out: threading.Event) -> type[AsyncKernelManager]:
@@ -164,33 +154,31 @@ def _manager_class(task: Task, timed_out: threading.Event) -> type[AsyncKernelMa
     return TaskKernelManager
 
 
-def _run(task: Task, executed: Path, progress_bar: bool) -> tuple[str, str]:
+def _run(task: Task, executed: Path, progress_bar: bool, again: bool = True) -> tuple[str, str]:
     """Execute into `executed`; returns the result and the error, empty if there is none."""
     timed_out = threading.Event()
-    for may_try_again in (True, False):
-        try:
-            papermill.execute_notebook(
-                nbformat.reads(task.notebook, as_version=4),
-                str(executed),
-                task.parameters,
-                kernel_name="python3",
-                language="python",
-                progress_bar=progress_bar,
-                kernel_manager_class=_manager_class(task, timed_out),
-                # ipykernel warns of loopback TCP, and logs Ctrl-C as an error with a traceback.
-                extra_arguments=["--log-level=CRITICAL"],
-            )
-        except KeyboardInterrupt:
-            return INTERRUPTED, "interrupted from the keyboard"
-        except Exception as failure:  # one notebook's trouble must not stop the others
-            if timed_out.is_set():
-                return TIMED_OUT, f"ended after {task.timeout:g} s"
-            # Kernels that start at the same time can race for a port: worth one more try.
-            if may_try_again and "Kernel died before replying" in str(failure):
-                continue
-            return FAILED, _message(failure)
-        return PASSED, ""
-    raise AssertionError("unreachable")
+    try:
+        papermill.execute_notebook(
+            nbformat.reads(task.notebook, as_version=4),
+            str(executed),
+            task.parameters,
+            kernel_name="python3",
+            language="python",
+            progress_bar=progress_bar,
+            kernel_manager_class=_manager_class(task, timed_out),
+            # ipykernel warns of loopback TCP, and logs Ctrl-C as an error with a traceback.
+            extra_arguments=["--log-level=CRITICAL"],
+        )
+    except KeyboardInterrupt:
+        return INTERRUPTED, "interrupted from the keyboard"
+    except Exception as failure:  # one notebook's trouble must not stop the others
+        if timed_out.is_set():
+            return TIMED_OUT, f"ended after {task.timeout:g} s"
+        # Kernels that start at the same time can race for a port: worth one more try.
+        if again and "Kernel died before replying" in str(failure):
+            return _run(task, executed, progress_bar, again=False)
+        return FAILED, _message(failure)
+    return PASSED, ""
 
 
 def _message(failure: Exception) -> str:
@@ -208,6 +196,5 @@ def _one_line(name: str, message: object) -> str:
 
 
 def _page(notebook: nbformat.NotebookNode) -> str:
-    exporter = nbconvert.HTMLExporter()
-    exporter.register_preprocessor(CoalesceStreamsPreprocessor, enabled=True)  # progress bars
-    return exporter.from_notebook_node(notebook)[0]
+    coalesce = CoalesceStreamsPreprocessor(enabled=True)  # progress bars
+    return nbconvert.HTMLExporter(preprocessors=[coalesce]).from_notebook_node(notebook)[0]

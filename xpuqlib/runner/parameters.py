@@ -13,7 +13,7 @@ from papermill.iorw import load_notebook_node
 from papermill.utils import find_first_tagged_cell_index
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from xpuqlib.errors import ParameterError, RunError
+from xpuqlib.errors import ParameterError, explained
 from xpuqlib.names import CONFIGURATIONS, DATA, DEVICES, MODELS, WEIGHTS
 
 __all__ = [
@@ -69,20 +69,15 @@ def notebook_parameters(path: Path) -> dict[str, Any]:
         If it has no cell tagged ``parameters``: papermill would only warn, and the notebook's
         own defaults would win over what was asked for.
     """
-    try:
+    # JSON that is no notebook fails in nbformat and papermill in many ways.
+    kinds = (OSError, ValueError, AttributeError, KeyError, TypeError, JsonSchemaError)
+    mend = "Name an .ipynb file that JupyterLab opens and saves."
+    with explained(kinds, f"{path} cannot be read as a notebook", mend):
         notebook = load_notebook_node(str(path))
         parameters = papermill.inspect_notebook(str(path))
-        # JSON that is no notebook fails in nbformat and papermill in many ways.
-    except (OSError, ValueError, AttributeError, KeyError, TypeError, JsonSchemaError) as error:
-        raise RunError(
-            f"{path} cannot be read as a notebook: {error}",
-            "Name an .ipynb file that JupyterLab opens and saves.",
-        ) from error
     if find_first_tagged_cell_index(notebook, "parameters") < 0:
-        raise ParameterError(
-            f"{path.name} has no cell tagged 'parameters'.",
-            "Tag the cell that assigns the defaults (JupyterLab: Property Inspector, Cell tags).",
-        )
+        mend = "Tag the cell that assigns the defaults (JupyterLab: Property Inspector, Cell tags)."
+        raise ParameterError(f"{path.name} has no cell tagged 'parameters'.", mend)
     return parameters
 
 
@@ -99,15 +94,10 @@ def describe_parameters(path: Path | None = None) -> pandas.DataFrame:
     rows = []
     for name, parameter in own.items():
         field = schema.get(name, {})
-        rows.append(
-            {
-                "parameter": name,
-                "type": _JSON_TYPES.get(field.get("type")) or parameter["inferred_type_name"],
-                "choices": _choices(field),
-                "default": parameter["default"].strip("\"'") if parameter else field["default"],
-                "meaning": field.get("description") or parameter["help"],
-            }
-        )
+        kind = _JSON_TYPES.get(field.get("type")) or parameter["inferred_type_name"]
+        default = parameter["default"].strip("\"'") if parameter else field["default"]
+        meaning = field.get("description") or parameter["help"]
+        rows.append((name, kind, _choices(field), default, meaning))
     return pandas.DataFrame(rows, columns=["parameter", "type", "choices", "default", "meaning"])
 
 
@@ -155,36 +145,25 @@ def check_parameters(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     checked = {}
     for name, value in values.items():
         if name not in known:
-            raise ParameterError(
-                f"{path.name} has no parameter {name!r}.", f"It has: {', '.join(known) or 'none'}."
-            )
+            names = ", ".join(known) or "none"
+            raise ParameterError(f"{path.name} has no parameter {name!r}.", f"It has: {names}.")
+        declared, meaning = _declared(name, known[name])
         try:
-            if name in LessonParameters.model_fields:
-                one = LessonParameters.__pydantic_validator__.validate_assignment(
-                    LessonParameters(), name, value
-                )
-                checked[name] = getattr(one, name)
-            else:
-                checked[name] = TypeAdapter(_declared(known[name])).validate_python(value)
+            checked[name] = TypeAdapter(declared).validate_python(value)
         except ValidationError as error:
-            detail = error.errors()[0]
-            raise ParameterError(
-                f"{name}={value} is not possible: {detail['msg']}.",
-                f"{name} is: {_meaning(name, known)}.",
-            ) from error
+            wrong = f"{name}={value} is not possible: {error.errors()[0]['msg']}."
+            raise ParameterError(wrong, f"{name} is: {meaning}.") from error
     return checked
 
 
-def _declared(parameter: dict[str, Any]) -> type:
-    """Take the annotated type of a person's own parameter, or else that of its default."""
-    if parameter["inferred_type_name"] in _PLAIN_TYPES:
-        return _PLAIN_TYPES[parameter["inferred_type_name"]]
-    try:
-        return type(ast.literal_eval(parameter["default"]))
-    except (ValueError, SyntaxError):  # the default is an expression: only the notebook knows
-        return str
-
-
-def _meaning(name: str, known: dict[str, Any]) -> str:
-    field = LessonParameters.model_fields.get(name)
-    return field.description if field else known[name]["help"] or known[name]["inferred_type_name"]
+def _declared(name: str, own: dict[str, Any]) -> tuple[Any, str]:
+    """Type and meaning of a parameter; without annotation it has the type of its default."""
+    if field := LessonParameters.model_fields.get(name):
+        return Annotated[field.annotation, field], field.description
+    kind = _PLAIN_TYPES.get(own["inferred_type_name"])
+    if kind is None:
+        try:
+            kind = type(ast.literal_eval(own["default"]))
+        except (ValueError, SyntaxError):  # the default is an expression: only the notebook knows
+            kind = str
+    return kind, own["help"] or own["inferred_type_name"]

@@ -14,14 +14,17 @@ from typing import Any
 import nbformat
 import pandas
 
-from xpuqlib.errors import RunError
-from xpuqlib.record import RunRecord, read_record
+from xpuqlib.errors import RunError, explained
+from xpuqlib.record import NO_NOTEBOOK, RunRecord, read_record
 from xpuqlib.runner.kernel import FAILED, METADATA, PASSED, Executed
 
 __all__ = [
     "Result", "check_folder", "compare", "read_results", "results_frame", "store",
     "write_whole",
 ]  # fmt: skip
+
+# Outcomes from worst to best; all others ended early, and are worse.
+RANKS = {"no record": 0, "reference": 1, "rehearsed": 2, "executed": 3}
 
 
 @dataclass(frozen=True)
@@ -69,17 +72,12 @@ def check_folder(folder: Path) -> None:
     RunError
         If it cannot be written.
     """
-    try:
+    with explained(OSError, f"{folder} cannot be written", "Choose another --out."):
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob(".*.partial"):
             if time.time() - leftover.stat().st_mtime > 60:  # no living writer takes that long
                 leftover.unlink(missing_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as failure:
-        raise RunError(
-            f"{folder} cannot be written: {failure}", "Choose another --out."
-        ) from failure
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -91,15 +89,13 @@ def write_whole(path: Path, content: str | bytes) -> None:
         If the folder cannot be written, or the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(temporary, path)
-    except OSError as failure:
-        if temporary.exists():
-            temporary.unlink()
-        raise RunError(
-            f"{path} cannot be written: {failure}", "Free space, or choose another --out."
-        ) from failure
+    mend = "Free space, or choose another --out."
+    with explained(OSError, f"{path} cannot be written", mend):
+        try:
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def store(executed: Executed, folder: Path) -> Result:
@@ -119,20 +115,17 @@ def read_result(path: Path) -> Result | None:
     RunError
         If it is no notebook.
     """
-    try:
+    with explained(NO_NOTEBOOK, f"{path} is not a notebook", "Move it elsewhere."):
         notebook = nbformat.reader.reads(path.read_text(encoding="utf-8"))
         noted = notebook.metadata.get(METADATA)
-    except (OSError, ValueError, AttributeError) as error:
-        raise RunError(f"{path} is not a notebook: {error}", "Move it elsewhere.") from error
     if noted is None:
         return None
-    try:
-        return Result(path, **noted, record=read_record(notebook))
-    except RunError as error:  # from another version, or damaged: it says so in its row
-        noted |= {"result": FAILED, "error": f"{noted['error']} {error.cause}".strip()}
-        return Result(path, **noted, record=None)
-    except TypeError as error:
-        raise RunError(f"{path} was not written by this runner: {error}", "Move it.") from error
+    with explained((TypeError, KeyError), f"{path} was not written by this runner", "Move it."):
+        try:
+            return Result(path, **noted, record=read_record(notebook))
+        except RunError as error:  # from another version, or damaged: it says so in its row
+            noted |= {"result": FAILED, "error": f"{noted['error']} {error.cause}".strip()}
+            return Result(path, **noted, record=None)
 
 
 def read_results(folder: Path) -> list[Result]:
@@ -143,13 +136,11 @@ def read_results(folder: Path) -> list[Result]:
     RunError
         If there is none.
     """
-    results = [read_result(path) for path in sorted(folder.glob("*.ipynb"))]
-    found = [result for result in results if result is not None]
+    paths = sorted(folder.glob("*.ipynb"))
+    found = [result for path in paths if (result := read_result(path))]
     if not found:
-        raise RunError(
-            f"{folder} holds no executed notebook.",
-            "Name a folder that `xpuq run` or `sweep` made.",
-        )
+        mend = "Name a folder that `xpuq run` or `sweep` made."
+        raise RunError(f"{folder} holds no executed notebook.", mend)
     return sorted(found, key=_order)
 
 
@@ -208,36 +199,31 @@ def compare(
     RunError
         If no run is in both.
     """
-    runs = [{_key(result): result for result in results} for results in (before, after)]
-    for results, by_key in zip((before, after), runs, strict=True):
-        if len(by_key) < len(results):
-            raise RunError(
-                f"{results[0].path.parent} holds a run twice, of two versions or notebooks.",
-                "Give each its own --out.",
-            )
-    if not runs[0].keys() & runs[1].keys():
+    olds, news = _by_key(before), _by_key(after)
+    if not olds.keys() & news.keys():
         raise RunError("No run is in both folders.", "Compare two sweeps of one grid.")
     losses = []
-    for key, old in runs[0].items():
-        if new := runs[1].get(key):
-            losses += [(*key, *loss) for loss in _losses(old, new, slower, top1)]
-        else:
-            losses.append((*key, "run", old.outcome, "missing"))
-    columns = ["lesson", "parameters", "what", "before", "after"]
-    return pandas.DataFrame(losses, columns=columns)
+    for key, old in olds.items():
+        losses += [(*key, *loss) for loss in _losses(old, news.get(key), slower, top1)]
+    return pandas.DataFrame(losses, columns=["lesson", "parameters", "what", "before", "after"])
 
 
-def _key(result: Result) -> tuple[str, str]:
-    return result.lesson, ", ".join(f"{k}={v}" for k, v in sorted(result.parameters.items()))
+def _by_key(results: list[Result]) -> dict[tuple[str, str], Result]:
+    found = {}
+    for result in results:
+        values = ", ".join(f"{k}={v}" for k, v in sorted(result.parameters.items()))
+        found[result.lesson, values] = result
+    if len(found) < len(results):
+        wrong = f"{results[0].path.parent} holds a run twice, of two versions or notebooks."
+        raise RunError(wrong, "Give each its own --out.")
+    return found
 
 
-def _rank(result: Result) -> int:
-    order = ["no record", "reference", "rehearsed", "executed"]  # all others ended early
-    return order.index(result.outcome) if result.outcome in order else -1
-
-
-def _losses(old: Result, new: Result, slower: float, top1: float) -> Iterator[tuple]:
-    if _rank(new) < _rank(old):
+def _losses(old: Result, new: Result | None, slower: float, top1: float) -> Iterator[tuple]:
+    if new is None:
+        yield "run", old.outcome, "missing"
+        return
+    if RANKS.get(new.outcome, -1) < RANKS.get(old.outcome, -1):
         yield "outcome", old.outcome, f"{new.outcome} {new.error}".strip()
     if not (old.record and new.record):
         return
@@ -245,13 +231,10 @@ def _losses(old: Result, new: Result, slower: float, top1: float) -> Iterator[tu
         yield "int8 kernels", old.record.int8_kernels(), new.record.int8_kernels()
     for name, value in old.record.metrics.items():
         other = new.record.metrics.get(name)
-        if value is None:
-            continue
-        if other is None:
+        if value is not None and other is None:
             yield name, value, "undefined"
-        elif (
-            (name.startswith("latency") and other > value * (1 + slower))
-            or (name.startswith("top1") and other < value - top1)
-            or (name.startswith("sqnr") and other < value - 1)
-        ):
-            yield name, value, other
+        elif value is not None:
+            slow = name.startswith("latency") and other > value * (1 + slower)
+            wrong = name.startswith("top1") and other < value - top1
+            if slow or wrong or (name.startswith("sqnr") and other < value - 1):
+                yield name, value, other

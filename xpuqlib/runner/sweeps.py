@@ -18,7 +18,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from xpuqlib.environment import versions
-from xpuqlib.errors import RunError, TrackError
+from xpuqlib.errors import RunError, TrackError, explained
 from xpuqlib.runner.execute import Job, plan
 from xpuqlib.runner.grid import Grid
 from xpuqlib.runner.kernel import FAILED, PASSED, Executed, Task, end_kernels, finish, run_task
@@ -26,7 +26,8 @@ from xpuqlib.runner.results import Result, check_folder, read_result, store
 
 __all__ = ["identity", "sweep"]
 
-Submit = Callable[..., "Future[Executed]"]
+# Where kernels run: how to submit, how many share a machine's cores, how to end them all.
+Place = tuple[Callable[..., "Future[Executed]"], int | None, Callable[[], Any]]
 
 
 def identity(job: Job) -> str:
@@ -35,9 +36,8 @@ def identity(job: Job) -> str:
     Outputs do not count: executing a lesson in place changes no identity. xpuqlib counts with
     every line of its code.
     """
-    cells = [
-        (cell["cell_type"], cell["source"]) for cell in json.loads(job.task().notebook)["cells"]
-    ]
+    notebook = json.loads(job.task().notebook)
+    cells = [(cell["cell_type"], cell["source"]) for cell in notebook["cells"]]
     content = json.dumps([cells, job.parameters, _versions()], sort_keys=True)
     return f"{job.notebook.stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
@@ -97,32 +97,23 @@ def sweep(
     """
     grid = grid if isinstance(grid, Grid) else Grid(parameters=grid)
     out, group = Path(out), uuid.uuid4().hex
-    if jobs < 1 or not 0 < (timeout or 1) < 1e7 or timeout == 0:
-        raise RunError(f"jobs={jobs}, timeout={timeout} is not possible.", "Take positive numbers.")
-    if not all(amount > 0 for amount in (resources or {}).values()):
-        raise RunError(f"resources={resources} is not possible.", "Take positive numbers.")
+    numbers = [jobs, 1 if timeout is None else timeout, *(resources or {}).values()]
+    if not all(number > 0 for number in numbers) or (timeout or 1) > 1e7:
+        given = f"jobs={jobs}, timeout={timeout}, resources={resources}"
+        raise RunError(f"{given} is not possible.", "Take positive numbers.")
     planned = {identity(job): job for job in plan([Path(notebook)], *grid.runs())}
     check_folder(out)
     files = {name: out / f"{name}.ipynb" for name in planned}
     results = {name: read_result(path) for name, path in files.items() if path.exists()}
     if results and not resume:
-        raise RunError(
-            f"{out} holds {len(results)} of these {len(planned)} runs.",
-            "Add --resume to keep what passed, or choose another --out.",
-        )
+        held = f"{out} holds {len(results)} of these {len(planned)} runs."
+        raise RunError(held, "Add --resume to keep what passed, or choose another --out.")
     results = {name: r for name, r in results.items() if r is not None and r.result == PASSED}
-    tasks = [
-        job.task(name=name, group=group, timeout=timeout)
-        for name, job in planned.items()
-        if name not in results
-    ]
+    left = {name: job for name, job in planned.items() if name not in results}
+    tasks = [job.task(name=name, group=group, timeout=timeout) for name, job in left.items()]
     where = _on_dask(scheduler, resources or {}, group) if scheduler else _here(jobs, group)
-    with (
-        where as (submit, share, end),
-        tqdm(
-            total=len(planned), initial=len(results), desc=Path(notebook).stem, unit="run"
-        ) as progress,
-    ):
+    bar = {"total": len(planned), "initial": len(results), "desc": Path(notebook).stem}
+    with where as (submit, share, end), tqdm(**bar, unit="run") as progress:
         running: dict[Future[Executed], Task] = {}
         try:
             running |= {submit(run_task, replace(task, share=share)): task for task in tasks}
@@ -131,8 +122,7 @@ def sweep(
                     task = running.pop(future)  # an executed notebook is large: keep none
                     results[task.name] = store(_executed(future, task), out)
                     progress.update()
-                failed = sum(result.result != PASSED for result in results.values())
-                progress.set_postfix(failed=failed)
+                progress.set_postfix(failed=sum(r.result != PASSED for r in results.values()))
         except BaseException:  # Ctrl-C, a full disk: raised again once no kernel is left
             for future in running:
                 future.cancel()
@@ -152,61 +142,44 @@ def _executed(future: Future[Executed], task: Task) -> Executed:
 
 
 @contextmanager
-def _here(jobs: int, group: str) -> Iterator[tuple[Submit, int | None, Callable[[], Any]]]:
+def _here(jobs: int, group: str) -> Iterator[Place]:
     # Threads are enough: each waits for a kernel, and the kernels are the processes.
     with ThreadPoolExecutor(jobs) as executor:
         yield executor.submit, jobs if jobs > 1 else None, lambda: end_kernels(group)
 
 
 @contextmanager
-def _on_dask(
-    scheduler: str, resources: dict[str, float], group: str
-) -> Iterator[tuple[Submit, int | None, Callable[[], Any]]]:
-    try:
+def _on_dask(scheduler: str, resources: dict[str, float], group: str) -> Iterator[Place]:
+    with explained(ImportError, "Dask is not installed", 'pip install -e ".[dask]"'):
         from distributed import Client
-    except ImportError as error:
-        raise RunError("Dask is not installed.", 'pip install -e ".[dask]"') from error
-    try:
+    silent = f"No Dask scheduler answers at {scheduler}"
+    with explained((OSError, ValueError), silent, "Start one: dask scheduler"):
         client = Client(scheduler, timeout=10)
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"No Dask scheduler answers at {scheduler}: {error}", "Start one: dask scheduler"
-        ) from error
     with client:
         start = f"Start one: dask worker {scheduler} --nthreads 1"
-        try:
+        with explained(TimeoutError, f"{scheduler} has no worker", f"{start}."):
             client.wait_for_workers(1, timeout=30)
-        except TimeoutError as error:
-            raise RunError(f"{scheduler} has no worker.", f"{start}.") from error
-        try:
+        mend = "Install it there, in the same version."
+        # Whatever its Python raises where xpuqlib is not installed.
+        with explained(Exception, "A worker cannot use xpuqlib", mend):
             workers = client.run(_describe_worker)
-        except Exception as error:  # whatever its Python raises where xpuqlib is not installed
-            raise RunError(
-                f"A worker cannot use xpuqlib: {error}", "Install it there, in the same version."
-            ) from error
         for address, worker in workers.items():
             if worker["versions"] != _versions():
-                raise TrackError(
-                    f"Worker {address} has {worker['versions']}, here is {_versions()}.",
-                    "Install the same versions everywhere.",
-                )
+                differ = f"Worker {address} has {worker['versions']}, here is {_versions()}."
+                raise TrackError(differ, "Install the same versions everywhere.")
         slots: Counter[str] = Counter()
         for worker in workers.values():
             fit = [int(worker["resources"].get(name, 0) / n) for name, n in resources.items()]
             slots[worker["host"]] += min([worker["threads"], *fit])
         if not max(slots.values()):  # Dask would wait for such a worker without a word
             wanted = ",".join(f"{name}={n:g}" for name, n in resources.items())
-            raise RunError(
-                f"No worker has the resources {wanted}.", f"{start} --resources {wanted}."
-            )
+            missing = f"No worker has the resources {wanted}."
+            raise RunError(missing, f"{start} --resources {wanted}.")
         executor = client.get_executor(pure=False, resources=resources)
         yield executor.submit, max(slots.values()), lambda: client.run(end_kernels, group)
 
 
 def _describe_worker(dask_worker: Any) -> dict[str, Any]:
-    return {
-        "versions": _versions(),
-        "host": socket.gethostname(),
-        "threads": dask_worker.state.nthreads,
-        "resources": dict(dask_worker.state.total_resources),
-    }
+    state = dask_worker.state
+    here = {"versions": _versions(), "host": socket.gethostname()}
+    return here | {"threads": state.nthreads, "resources": dict(state.total_resources)}
