@@ -13,6 +13,7 @@ import pandas
 from itables.javascript import generate_init_offline_itables_html, to_html_datatable
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from pandas.api.types import infer_dtype
 
 from xpuqlib.errors import RunError
 from xpuqlib.runner.results import Result, read_results, results_frame, write_whole
@@ -30,8 +31,7 @@ METRICS = [
     ("metrics.size_converted_bytes", "weights (MB)", 1e-6, 2),
 ]
 ACCURACY, LATENCY = "metrics.top1_quantized", "metrics.latency_quantized_s"
-MARKERS = {"executed": "o", "rehearsed": "s", "reference": "x"}
-COLOURS = {"executed": "#0072b2", "rehearsed": "#e69f00", "reference": "#666666"}
+MODES = {"executed": ("o", "#0072b2"), "rehearsed": ("s", "#e69f00"), "reference": ("x", "#666666")}
 
 PAGE = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
 
@@ -61,9 +61,7 @@ def write_report(folder: Path, baseline: str | None = None) -> Path:
     frame = results_frame(results)
     chosen = _baseline(frame, baseline)
     write_whole(folder / "results.csv", frame.to_csv())
-    buffer = io.BytesIO()
-    _one_type_a_column(frame).to_parquet(buffer)
-    write_whole(folder / "results.parquet", buffer.getvalue())
+    write_whole(folder / "results.parquet", _one_type_a_column(frame).to_parquet())
     counts, lessons = frame["outcome"].value_counts().sort_index(), frame["lesson"].unique()
     named = lessons[0] if len(lessons) == 1 else f"{len(lessons)} notebooks"
     page = PAGE.substitute(
@@ -83,20 +81,15 @@ def _baseline(frame: pandas.DataFrame, start: str | None) -> str | None:
         return measured[0] if len(measured) > 1 else None
     matches = [name for name in frame.index if name.startswith(start)]
     if len(matches) != 1:
-        raise RunError(
-            f"{start!r} is the start of {len(matches)} runs' names.",
-            f"Name one of the {len(frame)}, such as {frame.index[0]}.",
-        )
+        wrong = f"{start!r} is the start of {len(matches)} runs' names."
+        raise RunError(wrong, f"Name one of the {len(frame)}, such as {frame.index[0]}.")
     return matches[0]
 
 
 def _one_type_a_column(frame: pandas.DataFrame) -> pandas.DataFrame:
     """Parquet wants one type in a column; what is mixed becomes text."""
-    mixed = [
-        name
-        for name, column in frame.items()
-        if column.dtype == object and len({type(value) for value in column.dropna()}) > 1
-    ]
+    kinds = {name: infer_dtype(column) for name, column in frame.items()}
+    mixed = [name for name, kind in kinds.items() if kind.startswith("mixed")]
     return frame.astype(dict.fromkeys(mixed, "string"))
 
 
@@ -106,33 +99,23 @@ def _varying(frame: pandas.DataFrame) -> list[str]:
 
 
 def _table(frame: pandas.DataFrame, results: list[Result], baseline: str | None) -> str:
-    table = pandas.DataFrame(index=frame.index)
-    table["run"] = [_link(result) for result in results]
-    if not (varying := _varying(frame)):
-        table["lesson"] = frame["lesson"]
-    for name in varying:
+    table = pandas.DataFrame({"run": map(_link, results)}, index=frame.index)
+    for name in _varying(frame) or ["lesson"]:
         table[name.removeprefix("parameters.")] = frame[name].map(_cell)
-    table["outcome"] = [
-        f'<span class="{result.outcome.split()[0]}">{result.outcome}</span>' for result in results
-    ]
-    for name in ("device", "int8_kernels"):
-        if name in frame:
-            table[name.replace("_", " ")] = frame[name].map(_cell)
-    shown = [metric for metric in METRICS if metric[0] in frame] or [
-        (name, name.removeprefix("metrics."), 1, 4)
-        for name in [name for name in frame if name.startswith("metrics.")][:8]
-    ]
-    for name, heading, factor, digits in shown:
+    table["outcome"] = [f'<span class="{o.split()[0]}">{o}</span>' for o in frame["outcome"]]
+    for name in frame.columns.intersection(["device", "int8_kernels"]):
+        table[name.replace("_", " ")] = frame[name].map(_cell)
+    metrics = [name for name in frame if name.startswith("metrics.")]
+    known = [metric for metric in METRICS if metric[0] in metrics]
+    others = [(name, name.removeprefix("metrics."), 1, 4) for name in metrics[:8]]
+    for name, heading, factor, digits in known or others:
         values = frame[name].astype(float) * factor
         table[html.escape(heading)] = values.round(digits)
-        if baseline and name in (ACCURACY, LATENCY):
-            base = values[baseline]
-            delta = values - base
-            unit = "points"
-            if name == LATENCY:
-                values = _per_image(frame)
-                delta, unit = 100 * (values / values[baseline] - 1), "% per image"
-            table[f"Δ {heading.split(' (')[0]} ({unit})"] = delta.round(1)
+        if baseline and name == ACCURACY:
+            table["Δ top-1 int8 (points)"] = (values - values[baseline]).round(1)
+        if baseline and name == LATENCY:
+            values = _per_image(frame)
+            table["Δ int8 (% per image)"] = (100 * (values / values[baseline] - 1)).round(1)
     if "compiled_files" in frame:
         table["C++ files compiled"] = frame["compiled_files"].astype("Int64")
     table["seconds"] = frame["seconds"].round(1)
@@ -140,19 +123,10 @@ def _table(frame: pandas.DataFrame, results: list[Result], baseline: str | None)
         table["error"] = frame["error"].map(_cell)
     # The page carries its scripts: it opens without a network.
     return generate_init_offline_itables_html(itables.options.dt_bundle) + to_html_datatable(
-        table,
-        connected=False,
-        allow_html=True,
-        showIndex=False,
-        column_filters="footer",
-        maxBytes=0,
-        maxRows=0,
-        maxColumns=0,
-        lengthMenu=[25, 100, 1000],
-        pageLength=25,
-        classes="display compact",
-        style="width:100%",
-    )
+        table, connected=False, allow_html=True, showIndex=False, column_filters="footer",
+        maxBytes=0, maxRows=0, maxColumns=0, lengthMenu=[25, 100, 1000], pageLength=25,
+        classes="display compact", style="width:100%",
+    )  # fmt: skip
 
 
 def _cell(value: object) -> str:
@@ -168,15 +142,10 @@ def _link(result: Result) -> str:
 
 def pareto_front(latency: pandas.Series, accuracy: pandas.Series) -> list[str]:
     """Names of the runs than which none is both faster and more accurate, fastest first."""
-    front, best = [], float("-inf")
     points = pandas.DataFrame({"latency": latency, "accuracy": accuracy}).dropna()
-    for name, point in points.sort_values(
-        ["latency", "accuracy"], ascending=[True, False]
-    ).iterrows():
-        if point["accuracy"] > best:
-            front.append(name)
-            best = point["accuracy"]
-    return front
+    points = points.sort_values(["latency", "accuracy"], ascending=[True, False])
+    best_before = points["accuracy"].cummax().shift(fill_value=float("-inf"))
+    return list(points.index[points["accuracy"] > best_before])
 
 
 def _per_image(frame: pandas.DataFrame) -> pandas.Series:
@@ -194,14 +163,14 @@ def _figure(frame: pandas.DataFrame) -> str:
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
     fronts = []
-    for mode, marker in MARKERS.items():
+    for mode, (marker, colour) in MODES.items():
         x, y = (values[frame["outcome"] == mode].dropna() for values in (latency, accuracy))
         if x.empty:
             continue
-        axes.plot(x, y, marker, color=COLOURS[mode], label=mode)
+        axes.plot(x, y, marker, color=colour, label=mode)
         if mode != "reference":  # whose speed means nothing
             fronts += (front := pareto_front(x, y))
-            axes.step(x[front], y[front], "--", where="post", color=COLOURS[mode], lw=1,
+            axes.step(x[front], y[front], "--", where="post", color=colour, lw=1,
                       label=f"Pareto front, {mode}")  # fmt: skip
     for name in fronts[:8]:
         label = ", ".join(str(frame.loc[name, column]) for column in _varying(frame)) or name
@@ -209,9 +178,8 @@ def _figure(frame: pandas.DataFrame) -> str:
                       textcoords="offset points", fontsize=8)  # fmt: skip
     axes.set(title="Accuracy and latency of each run", ylabel="top-1 accuracy, int8 (%)",
              xlabel="median latency (ms per image, log scale)", xscale="log")  # fmt: skip
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=ScalarFormatter(),
+                   minor_formatter=NullFormatter())  # fmt: skip
     axes.grid(alpha=0.3)
     axes.legend()
     buffer = io.BytesIO()
