@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+from torch.utils.data import default_collate
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 
 from xpuqlib.errors import DataError
 
@@ -95,15 +97,13 @@ def load_data(
         images, classes = enlarge(images, image_size), 10
     else:
         pool, images, labels, classes = _folder(Path(source), image_size, needed, generator)
-    mean, std = (
-        torch.tensor(v).view(1, 3, 1, 1) for v in NORMALIZATION.get(weights, DEFAULT_NORMALIZATION)
-    )
+    normalize = Normalize(*NORMALIZATION.get(weights, DEFAULT_NORMALIZATION))
     # More images than the pool has are taken a second time: min, max and histogram stay honest.
     order = torch.cat([torch.randperm(len(pool), generator=generator)] * -(-needed // len(pool)))
     pool = pool[order[:needed]]
     pool = enlarge(pool, image_size) if source == "digits" else pool
-    calibration = ((pool - mean) / std).to(device, memory_format=torch.channels_last)
-    return ImageData(calibration.split(batch_size), (images - mean) / std, labels, classes)
+    calibration = normalize(pool).to(device, memory_format=torch.channels_last)
+    return ImageData(calibration.split(batch_size), normalize(images), labels, classes)
 
 
 def digits_split() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -131,31 +131,17 @@ def enlarge(digits: torch.Tensor, size: int) -> torch.Tensor:
 
 def _folder(path: Path, size: int, needed: int, generator: torch.Generator):
     if not path.is_dir():
-        raise DataError(
-            f"There is no image folder {str(path)!r}.",
-            "Use 'digits', 'synthetic' or the path of a folder with one sub-folder for each class.",
-        )
-    transform = torchvision.transforms.Compose(
-        [
-            torchvision.transforms.Resize(size),
-            torchvision.transforms.CenterCrop(size),
-            torchvision.transforms.ToTensor(),
-        ]
-    )
+        mend = "Use 'digits', 'synthetic' or the path of a folder with one sub-folder per class."
+        raise DataError(f"There is no image folder {str(path)!r}.", mend)
     try:
-        dataset = torchvision.datasets.ImageFolder(path, transform)
+        dataset = ImageFolder(path, Compose([Resize(size), CenterCrop(size), ToTensor()]))
     except FileNotFoundError as error:
-        raise DataError(
-            f"No images in {str(path)!r}: {error}", "Put one sub-folder for each class in it."
-        ) from error
+        mend = "Put one sub-folder for each class in it."
+        raise DataError(f"No images in {str(path)!r}: {error}", mend) from error
     order = torch.randperm(len(dataset), generator=generator).tolist()
     if len(order) <= needed:
-        raise DataError(
-            f"{str(path)!r} holds {len(order)} images; calibration alone takes {needed}.",
-            "Lower batch_size or calibration_batches, or add images.",
-        )
-    pool = torch.stack([dataset[i][0] for i in order[:needed]])
-    chosen = [dataset[i] for i in order[needed : needed + MAX_FOLDER_IMAGES]]
-    images = torch.stack([image for image, _ in chosen])
-    labels = torch.tensor([label for _, label in chosen])
-    return pool, images, labels, len(dataset.classes)
+        cause = f"{str(path)!r} holds {len(order)} images; calibration alone takes {needed}."
+        raise DataError(cause, "Lower batch_size or calibration_batches, or add images.")
+    chosen = [dataset[i] for i in order[: needed + MAX_FOLDER_IMAGES]]
+    images, labels = default_collate(chosen)
+    return images[:needed], images[needed:], labels[needed:], len(dataset.classes)
