@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
-import tempfile
 import urllib.error
 import warnings
 from pathlib import Path
@@ -15,6 +13,8 @@ import torch.nn.functional as F
 import torchvision
 from filelock import FileLock
 from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from xpuqlib.data import digits_split, enlarge
@@ -22,7 +22,7 @@ from xpuqlib.environment import cache_dir
 from xpuqlib.errors import ModelError, XpuqWarning
 from xpuqlib.names import MODELS, WEIGHTS
 
-__all__ = ["digits_weights", "load_model"]
+__all__ = ["digits_weights", "load_model", "sha256"]
 
 RECIPE = 1  # goes into the cache's file names: a new training recipe never meets old weights
 # GoogLeNet's auxiliary heads exist only for training on ImageNet.
@@ -71,7 +71,8 @@ def load_model(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = _build(name, classes=1000)
-            _estimate_batch_norm(model)
+            # Averaged over all batches, in training mode; without that all outputs are equal.
+            update_bn((torch.randn(8, 3, 64, 64) for _ in range(4)), model.train())
     return model.eval().to(device)
 
 
@@ -86,20 +87,19 @@ def digits_weights(name: str) -> Path:
     checksum = path.with_suffix(".sha256")
     with FileLock(path.with_suffix(".lock")):
         if path.exists() and checksum.exists():
-            if _sha256(path) == checksum.read_text(encoding="utf-8"):
+            if sha256(path) == checksum.read_text(encoding="utf-8"):
                 return path
             said = f"{path.name} does not match its checksum and is trained again."
             warnings.warn(said, XpuqWarning, stacklevel=2)
-        state = _train_on_digits(name).state_dict()
-        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
-        checksum.write_text(_sha256(Path(temporary)), encoding="utf-8")
-        os.replace(temporary, path)
+        temporary = path.with_suffix(".tmp")
+        torch.save(_train_on_digits(name).state_dict(), temporary)
+        checksum.write_text(sha256(temporary), encoding="utf-8")
+        temporary.replace(path)
     return path
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -109,23 +109,16 @@ def _build(name: str, classes: int) -> nn.Module:
 
 
 def _imagenet(name: str) -> nn.Module:
+    home = torch.hub.get_dir()
+    torch.hub.set_dir(str(cache_dir() / "hub"))  # one folder holds all that a classroom copies
     try:
         return torchvision.models.get_model(name, weights="DEFAULT")
     except (urllib.error.URLError, OSError) as error:
-        raise ModelError(
-            f"ImageNet weights of {name} are not cached and cannot be downloaded ({error}).",
-            "Connect to the internet once, or use weights='digits', which needs none.",
-        ) from error
-
-
-def _estimate_batch_norm(model: nn.Module) -> None:
-    layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    for layer in layers:
-        layer.momentum = None  # a plain average over all batches
-    model.train()
-    with torch.no_grad():
-        for _ in range(4):
-            model(torch.randn(8, 3, 64, 64))
+        cause = f"ImageNet weights of {name} are not cached and cannot be downloaded ({error})."
+        mend = f"Where there is a network: xpuq prefetch --weights imagenet --model {name}. "
+        raise ModelError(cause, f"{mend}Or use weights='digits', which needs none.") from error
+    finally:
+        torch.hub.set_dir(home)
 
 
 def _train_on_digits(name: str) -> nn.Module:
@@ -135,22 +128,18 @@ def _train_on_digits(name: str) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = _build(name, classes=10).train()
-        optimizer = torch.optim.SGD(
-            model.parameters(), lr=LEARNING_RATE, momentum=0.9, nesterov=True, weight_decay=5e-4
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=LEARNING_RATE, total_steps=EPOCHS * steps
-        )
+        settings = {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
+        optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, **settings)
+        schedule = OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=EPOCHS * steps)
         said = f"training {name} on digits, once"
-        progress = tqdm(total=EPOCHS * steps, desc=said, unit="step", file=sys.stdout)
-        for _ in range(EPOCHS):
-            for batch in torch.randperm(len(images))[: steps * BATCH].split(BATCH):
-                loss = F.cross_entropy(model(images[batch]), labels[batch])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                progress.update()
-        progress.set_postfix(loss=f"{loss.item():.3f}")
-        progress.close()
+        with tqdm(total=EPOCHS * steps, desc=said, unit="step", file=sys.stdout) as progress:
+            for _ in range(EPOCHS):
+                for batch in torch.randperm(len(images))[: steps * BATCH].split(BATCH):
+                    loss = F.cross_entropy(model(images[batch]), labels[batch])
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    schedule.step()
+                    progress.update()
+            progress.set_postfix(loss=f"{loss.item():.3f}")
     return model
