@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from unittest import mock
 
 import torch
-import torch._dynamo.utils
 import torch._inductor.config
 from torch import fx
+from torch._dynamo.utils import counters
 from torch._inductor.graph import GraphLowering
 from torch._inductor.utils import run_and_get_graph_lowering
 from torch.utils._pytree import tree_leaves
@@ -27,15 +27,7 @@ __all__ = ["Compilation", "Int8Call", "Operator", "observe_compilation"]
 
 _INT8_CALL = re.compile(r"torch\.ops\.onednn\.(q(?:conv|linear)\w*)\S*\((.*)\)")
 _OTHER_KERNEL = re.compile(r"^ +((?:cpp|triton)\w*_fused_\w+|torch\.ops\.quantized\.\w+)", re.M)
-_MOVES = {
-    "as_strided",
-    "getitem",
-    "inductor_force_stride_order",
-    "permute",
-    "qreshape",
-    "reshape",
-    "view",
-}
+_MOVES = re.compile("as_strided|getitem|inductor_force_stride_order|permute|q?reshape|view")
 _DTYPE_NAMES = {"uint8": "int8", "bfloat16": "bf16", "float32": "fp32"}
 _PASSES_MODULE = "torchao.quantization.pt2e.quantizer.x86_inductor_quantizer"
 
@@ -117,7 +109,7 @@ def observe_compilation(
     LoweringError
         If nothing was compiled: the model had been compiled before.
     """
-    before = Counter(torch._dynamo.utils.counters["inductor"])
+    before = Counter(counters["inductor"])
     codes: list[str] = []
     start = time.perf_counter()
     # torch's own run_and_get_code resets Dynamo, which would drop every earlier compiled model.
@@ -126,20 +118,17 @@ def observe_compilation(
         synchronize(example_inputs[0].device)
     seconds = time.perf_counter() - start
     if not codes and not graphs:
-        raise LoweringError(
-            "Nothing was compiled: this model was compiled before.",
-            "Pass a fresh torch.compile(model), or call torch._dynamo.reset() first.",
-        )
+        mend = "Pass a fresh torch.compile(model), or call torch._dynamo.reset() first."
+        raise LoweringError("Nothing was compiled: this model was compiled before.", mend)
+    code = "\n".join(codes)
     matched = tuple(call for graph in graphs for call in _matched(graph))
     return Compilation(
-        code="\n".join(codes),
+        code=code,
         matched=matched,
-        generated=tuple(
-            _generated(name, args, matched) for name, args in _INT8_CALL.findall("\n".join(codes))
-        ),
+        generated=tuple(_generated(*call, matched) for call in _INT8_CALL.findall(code)),
         operators=tuple(operator for graph in graphs for operator in _operators(graph)),
-        counters=dict(Counter(torch._dynamo.utils.counters["inductor"]) - before),
-        other_kernels=tuple(dict.fromkeys(_OTHER_KERNEL.findall("\n".join(codes)))),
+        counters=dict(Counter(counters["inductor"]) - before),
+        other_kernels=tuple(dict.fromkeys(_OTHER_KERNEL.findall(code))),
         freezing=torch._inductor.config.freezing,
         passes_loaded=pt2e_home() == "torch.ao" or _PASSES_MODULE in sys.modules,
         seconds=seconds,
@@ -156,9 +145,8 @@ def _operators(graph: GraphLowering) -> list[Operator]:
     for node in graph.graph.nodes:
         sources = [n for n in node.all_input_nodes if n.op != "get_attr"]
         name = {"fn": "fused"}.get(_name(node), _name(node).split(".")[0])
-        if node.op == "call_function" and sources and name not in _MOVES:
-            reads, writes = _dtype_name(sources[0]), _dtype_name(node)
-            operators.append(Operator(name, reads, writes))
+        if node.op == "call_function" and sources and not _MOVES.fullmatch(name):
+            operators.append(Operator(name, _dtype_name(sources[0]), _dtype_name(node)))
     return operators
 
 
@@ -173,12 +161,8 @@ def _matched(graph: GraphLowering) -> list[Int8Call]:
     for node in graph.graph.nodes:
         name = _name(node)
         if node.op == "call_function" and re.match(r"q(conv|linear)(?!_prepack)", name):
-            constants = {
-                source.target: getattr(graph.module, source.target)
-                for source in node.all_input_nodes
-                if source.op == "get_attr"
-            }
-            calls.append(Int8Call(name, constants))
+            constants = [n.target for n in node.all_input_nodes if n.op == "get_attr"]
+            calls.append(Int8Call(name, {c: getattr(graph.module, c) for c in constants}))
     return calls
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import html
+import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+import pandas
 import torch
+from pydantic import TypeAdapter
 from torch import fx, nn
 
 from xpuqlib.compilation import Int8Call
@@ -77,7 +80,7 @@ class Evidence:
     def count(self, kind: str, stage: str | None = None) -> int:
         """Layers of a kind (``conv``, ``linear``), all or those that reached a stage."""
         layers = [layer for layer in self.layers if layer.kind == kind]
-        return len(layers) if stage is None else sum(getattr(layer, stage) for layer in layers)
+        return sum(stage is None or getattr(layer, stage) for layer in layers)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Layers of each kind: in the model, quantized, matched, generated."""
@@ -108,17 +111,14 @@ class Evidence:
                 "Capture with xpuqlib.pt2e.capture: strict export, under no_grad, without "
                 "@torch.no_grad() on forward; call set_global(...) on the quantizer.",
             )
+        closeness = f"{self.sqnr_to_fp32:.1f} dB"
         if not self.varied_output or not math.isfinite(self.sqnr_to_fp32):
-            raise EvidenceError(
-                "The fp32 model gives all-equal, zero or non-finite outputs "
-                f"(SQNR {self.sqnr_to_fp32:.1f} dB): closeness to them proves nothing.",
-                "Use trained weights, or estimate BatchNorm statistics (weights='random' does).",
-            )
+            cause = f"The fp32 model gives all-equal, zero or non-finite outputs (SQNR {closeness})"
+            mend = "Use trained weights, or estimate BatchNorm statistics (weights='random' does)."
+            raise EvidenceError(f"{cause}: closeness to them proves nothing.", mend)
         if self.sqnr_to_fp32 < MIN_SQNR_TO_FP32:
-            raise EvidenceError(
-                f"SQNR against fp32 is {self.sqnr_to_fp32:.1f} dB: mostly noise.",
-                "Calibrate on more images, with the preprocessing of the evaluation.",
-            )
+            mend = "Calibrate on more images, with the preprocessing of the evaluation."
+            raise EvidenceError(f"SQNR against fp32 is {closeness}: mostly noise.", mend)
 
     def require_int8(self) -> None:
         """Raise unless every quantized layer runs in an int8 kernel, with the right numbers.
@@ -131,16 +131,15 @@ class Evidence:
         self.require_quantized()
         missing = [layer.name for layer in self.layers if layer.quantized and not layer.generated]
         if missing:
-            cause = f"{len(missing)} quantized layers have no int8 kernel ({', '.join(missing[:3])}"
-            cause += ", …)" if len(missing) > 3 else ")"
+            names = ", ".join(missing[:3] + ["…"] * (len(missing) > 3))
             why, mend = self._why_not_lowered()
-            raise EvidenceError(f"{cause}: {why}", mend)
+            cause = f"{len(missing)} quantized layers have no int8 kernel ({names}): {why}"
+            raise EvidenceError(cause, mend)
         if not self.sqnr_to_reference >= MIN_SQNR_TO_REFERENCE:
-            raise EvidenceError(
-                f"The lowered model is {self.sqnr_to_reference:.1f} dB from the Q/DQ reference: "
-                "lowering changed the numbers. " + "; ".join(self.notes),
-                "Compare on another CPU or with ONEDNN_MAX_CPU_ISA unset, and report it.",
-            )
+            cause = f"The lowered model is {self.sqnr_to_reference:.1f} dB from the Q/DQ reference"
+            cause = f"{cause}: lowering changed the numbers. {'; '.join(self.notes)}"
+            mend = "Compare on another CPU or with ONEDNN_MAX_CPU_ISA unset, and report it."
+            raise EvidenceError(cause, mend)
 
     def _why_not_lowered(self) -> tuple[str, str]:
         if self.device == "cuda":
@@ -154,27 +153,15 @@ class Evidence:
             )
         if not self.passes_loaded:
             why = "Inductor's int8 passes were not loaded; torch 2.14 moved them to torchao."
-            return (
-                why,
-                "import xpuqlib.pt2e, or torchao's xpu_inductor_quantizer, before compiling",
-            )
+            return why, "import xpuqlib.pt2e, or torchao's xpu_inductor_quantizer, before compiling"
         mend = "Look at evidence.left_in_floating_point() and at the graph around these layers."
         return "Inductor's patterns did not match them.", mend
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a run record; infinite and undefined decibels become None."""
-        values = asdict(self) | {"counts": self.counts(), "notes": list(self.notes)}
-        values["layers"] = list(values["layers"])
-        values["other_kernels"] = list(self.other_kernels)
-        for key in ("sqnr_to_reference", "sqnr_to_fp32"):
-            values[key] = values[key] if math.isfinite(values[key]) else None
-        return values
+        return json.loads(TypeAdapter(Evidence).dump_json(self)) | {"counts": self.counts()}
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{kind}</td>" + "".join(f"<td>{n}</td>" for n in stages.values()) + "</tr>"
-            for kind, stages in self.counts().items()
-        )
         title = "left in floating point"
         none = f"<p>No conv or linear was {title}.</p>"
         left = "".join(
@@ -184,8 +171,7 @@ class Evidence:
         return (
             f"<p><b>{self.mode} on {self.device}</b>; SQNR {self.sqnr_to_reference:.1f} dB against "
             f"the Q/DQ reference, {self.sqnr_to_fp32:.1f} dB against fp32. {'; '.join(self.notes)}"
-            "</p><table><tr><th></th><th>in the model</th><th>quantized</th><th>matched</th>"
-            f"<th>generated</th></tr>{rows}</table>"
+            f"</p>{pandas.DataFrame(self.counts()).T.to_html()}"
             + (f"<details><summary>{title}</summary><ul>{left}</ul></details>" if left else none)
             + f"<p>Between the int8 kernels: {html.escape(', '.join(self.other_kernels))}</p>"
         )
@@ -218,38 +204,25 @@ def collect_evidence(
     Evidence
     """
     with torch.no_grad():
-        fp32 = flat_output(model(*example_inputs))
-        reference = flat_output(converted(*example_inputs))
-        result = flat_output(lowered(*example_inputs))
-    compilation = lowered.compilation
-    found = quantizable_layers(converted)
-    matched = _claim(found, compilation.matched)
-    generated = _claim(found, compilation.generated)
+        outputs = [flat_output(run(*example_inputs)) for run in (model, converted, lowered)]
+    fp32, reference, result = outputs
+    compilation, found = lowered.compilation, quantizable_layers(converted)
+    claims = (_claim(found, calls) for calls in (compilation.matched, compilation.generated))
     layers = []
-    for layer, was_matched, was_generated in zip(found, matched, generated, strict=True):
-        quantized = layer.scale is not None
-        reason = layer.reason
-        if quantized and not was_generated:
+    for layer, matched, generated in zip(found, *claims, strict=True):
+        quantized, reason = layer.scale is not None, layer.reason
+        if quantized and not generated:
             reason = "quantized, but no int8 kernel was generated"
-        layers.append(
-            LayerEvidence(layer.name, layer.kind, quantized, was_matched, was_generated, reason)
-        )
+        layers.append(LayerEvidence(layer.name, layer.kind, quantized, matched, generated, reason))
+    counters = {kind: f"q{kind}_weight_prepack_matcher_count" for kind in ("conv", "linear")}
     return Evidence(
-        layers=tuple(layers),
-        device=lowered.device.type,
-        mode=lowered.mode,
-        sqnr_to_reference=sqnr(reference, result),
-        sqnr_to_fp32=sqnr(fp32, result),
-        varied_output=_varied(fp32),
-        freezing=compilation.freezing,
-        passes_loaded=compilation.passes_loaded,
-        matcher_counts={
-            kind: compilation.counters.get(f"q{kind}_weight_prepack_matcher_count", 0)
-            for kind in ("conv", "linear")
-        },
+        layers=tuple(layers), device=lowered.device.type, mode=lowered.mode,
+        sqnr_to_reference=sqnr(reference, result), sqnr_to_fp32=sqnr(fp32, result),
+        varied_output=_varied(fp32), freezing=compilation.freezing,
+        passes_loaded=compilation.passes_loaded, notes=lowered.notes,
+        matcher_counts={kind: compilation.counters.get(c, 0) for kind, c in counters.items()},
         other_kernels=compilation.other_kernels,
-        notes=lowered.notes,
-    )
+    )  # fmt: skip
 
 
 def _claim(layers: list[Layer], calls: tuple[Int8Call, ...]) -> list[bool]:
@@ -257,15 +230,15 @@ def _claim(layers: list[Layer], calls: tuple[Int8Call, ...]) -> list[bool]:
     free = list(calls)
     claimed = []
     for layer in layers:
-        call = next((c for c in free if layer.scale is not None and _uses(c, layer)), None)
-        if call:
-            free.remove(call)
-        claimed.append(call is not None)
+        used = next((call for call in free if _uses(call, layer)), None)
+        free = [call for call in free if call is not used]
+        claimed.append(used is not None)
     return claimed
 
 
 def _uses(call: Int8Call, layer: Layer) -> bool:
-    return call.operator.startswith(f"q{layer.kind}") and any(
+    named = layer.scale is not None and call.operator.startswith(f"q{layer.kind}")
+    return named and any(
         not constant.is_mkldnn
         and constant.dtype == layer.scale.dtype
         and torch.equal(constant.flatten().to(layer.scale.device), layer.scale.flatten())
@@ -274,7 +247,6 @@ def _uses(call: Int8Call, layer: Layer) -> bool:
 
 
 def _varied(output: torch.Tensor) -> bool:
-    if not torch.isfinite(output).all() or not output.abs().max() > 0:
-        return False
+    # No comparison with NaN holds, and nothing is above infinity: such outputs have not varied.
     rows = output if output.shape[0] > 1 else output.T  # one image: compare its classes instead
     return bool((rows - rows[:1]).abs().max() > 1e-5 * output.abs().max())
