@@ -96,19 +96,22 @@ def size_in_bytes(module: nn.Module) -> int:
     return sum({t.data_ptr(): t.numel() * t.element_size() for t in tensors}.values())
 
 
-class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps the outputs of chosen nodes, on the CPU."""
+def _outputs(
+    graph_module: fx.GraphModule, inputs: tuple[torch.Tensor, ...], wanted: Callable[[fx.Node], Any]
+) -> dict[fx.Node, torch.Tensor]:
+    """Run a graph, and keep the outputs of the wanted nodes, on the CPU."""
+    kept = {}
 
-    def __init__(self, graph_module: fx.GraphModule, wanted: Callable[[fx.Node], bool]) -> None:
-        super().__init__(graph_module)
-        self.wanted = wanted
-        self.kept: dict[str, torch.Tensor] = {}
+    class Recorder(fx.Interpreter):
+        def run_node(self, node: fx.Node) -> Any:
+            output = super().run_node(node)
+            if wanted(node):
+                kept[node] = output.detach().cpu()
+            return output
 
-    def run_node(self, node: fx.Node) -> Any:
-        output = super().run_node(node)
-        if self.wanted(node):
-            self.kept[node.name] = output.detach().cpu()
-        return output
+    with torch.no_grad():
+        Recorder(graph_module).run(*inputs)
+    return kept
 
 
 def layer_sqnr(
@@ -135,15 +138,9 @@ def layer_sqnr(
     dict of str to float
         By the name of the layer, in graph order.
     """
-    outputs = []
-    for graph_module in (prepared, converted):
-        recorder = _Recorder(graph_module, lambda node: layer_kind(node) is not None)
-        with torch.no_grad():
-            recorder.run(*inputs)
-        outputs.append(recorder.kept)
-    reference, quantized = outputs
-    names = {node.name: module_path(node) or node.name for node in converted.graph.nodes}
-    return {names[node]: sqnr(reference[node], output) for node, output in quantized.items()}
+    reference = {n.name: output for n, output in _outputs(prepared, inputs, layer_kind).items()}
+    quantized = _outputs(converted, inputs, layer_kind).items()
+    return {module_path(n) or n.name: sqnr(reference[n.name], output) for n, output in quantized}
 
 
 def code_usage(
@@ -164,14 +161,8 @@ def code_usage(
         By the name of what is quantized, in graph order.
     """
     quantize = torch.ops.quantized_decomposed.quantize_per_tensor.default
-    recorder = _Recorder(converted, lambda node: node.target is quantize)
-    with torch.no_grad():
-        recorder.run(*inputs)
-    sources = {n.name: n.args[0].name for n in converted.graph.nodes if n.target is quantize}
-    return {
-        sources[node]: (codes.min().item(), codes.max().item())
-        for node, codes in recorder.kept.items()
-    }
+    kept = _outputs(converted, inputs, lambda node: node.target is quantize).items()
+    return {n.args[0].name: (codes.min().item(), codes.max().item()) for n, codes in kept}
 
 
 @dataclass(frozen=True)
@@ -209,28 +200,25 @@ def compare_latency(
     dict of str to Latency
         In the order given.
     """
+    threads = torch.get_num_threads()
     timers = {
-        label: Timer(
-            "with torch.no_grad():\n    call(*inputs)",
-            globals={"torch": torch, "call": candidate, "inputs": inputs},
-            num_threads=torch.get_num_threads(),
-        )
-        for label, candidate in candidates.items()
+        label: Timer("call(*inputs)", globals={"call": call, "inputs": inputs}, num_threads=threads)
+        for label, call in candidates.items()
     }
-    parts: dict[str, list[Measurement]] = {label: [] for label in candidates}
-    for timer in timers.values():
-        timer.timeit(3)  # warm-up
-    synchronize(inputs[0].device)
-    for _ in range(ROUNDS):
-        for label, timer in timers.items():
-            parts[label].append(timer.blocked_autorange(min_run_time=seconds / ROUNDS))
-    merged = {label: Measurement.merge(taken)[0] for label, taken in parts.items()}
-    return {
-        label: Latency(
-            m.median, m.iqr, sum(part.number_per_run * len(part.raw_times) for part in parts[label])
-        )
-        for label, m in merged.items()
-    }
+    taken: dict[str, list[Measurement]] = {label: [] for label in candidates}
+    with torch.no_grad():
+        for timer in timers.values():
+            timer.timeit(3)  # warm-up
+        synchronize(inputs[0].device)
+        for _ in range(ROUNDS):
+            for label, timer in timers.items():
+                taken[label].append(timer.blocked_autorange(min_run_time=seconds / ROUNDS))
+    latencies = {}
+    for label, parts in taken.items():
+        merged = Measurement.merge(parts)[0]
+        runs = sum(part.number_per_run * len(part.raw_times) for part in parts)
+        latencies[label] = Latency(merged.median, merged.iqr, runs)
+    return latencies
 
 
 def peak_memory(call: Callable[..., Any], inputs: tuple[torch.Tensor, ...]) -> int:
@@ -257,10 +245,8 @@ def peak_memory(call: Callable[..., Any], inputs: tuple[torch.Tensor, ...]) -> i
             call(*inputs)
             synchronize(device)
             return module.max_memory_allocated(device) - before
-        with (
-            without_native_messages(),
-            profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled,
-        ):
+        profiled = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+        with without_native_messages(), profiled:
             call(*inputs)
     events, held, peak = list(profiled.profiler.kineto_results.experimental_event_tree()), {}, 0
     for event in events:
