@@ -23,11 +23,7 @@ from xpuqlib.environment import pt2e_home
 from xpuqlib.errors import CalibrationError, CaptureError, XpuqWarning
 
 if pt2e_home() == "torchao":
-    from torchao.quantization.pt2e.observer import (
-        HistogramObserver,
-        ObserverBase,
-        PerChannelMinMaxObserver,
-    )
+    from torchao.quantization.pt2e import HistogramObserver, ObserverBase, PerChannelMinMaxObserver
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
     from torchao.quantization.pt2e.quantizer.xpu_inductor_quantizer import (
@@ -35,11 +31,7 @@ if pt2e_home() == "torchao":
         get_default_xpu_inductor_quantization_config,
     )
 else:
-    from torch.ao.quantization.observer import (
-        HistogramObserver,
-        ObserverBase,
-        PerChannelMinMaxObserver,
-    )
+    from torch.ao.quantization import HistogramObserver, ObserverBase, PerChannelMinMaxObserver
     from torch.ao.quantization.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torch.ao.quantization.quantizer import QuantizationSpec
     from torch.ao.quantization.quantizer.xnnpack_quantizer_utils import QuantizationConfig
@@ -78,34 +70,29 @@ def capture(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> fx.Gr
         raise CaptureError("The example inputs are one tensor.", "Pass a tuple: (x,).")
     training = [name or "the model" for name, module in model.named_modules() if module.training]
     if training:
-        raise CaptureError(
-            f"{training[0]} is in training mode: dropout and batch statistics would be captured.",
-            "Call model.eval() first.",
-        )
+        cause = "is in training mode: dropout and batch statistics would be captured."
+        raise CaptureError(f"{training[0]} {cause}", "Call model.eval() first.")
     devices = {tensor.device for tensor in [*model.parameters(), *model.buffers()]}
     devices |= {value.device for value in example_inputs if isinstance(value, torch.Tensor)}
     if len(devices) > 1:
-        raise CaptureError(
-            f"Model and inputs are on {', '.join(sorted(map(str, devices)))}.",
-            "Move both to one device: model.to(device), x.to(device).",
-        )
+        mend = "Move both to one device: model.to(device), x.to(device)."
+        raise CaptureError(f"Model and inputs are on {', '.join(sorted(map(str, devices)))}.", mend)
+    name = type(model).__name__
     try:
         with torch.no_grad():
             model(*example_inputs)
     except Exception as error:  # whatever a model raises; it is named and kept as the cause
-        raise CaptureError(
-            f"{type(model).__name__} does not run on these inputs: {error}".splitlines()[0],
-            "Pass inputs of the shape and dtype that the model takes.",
-        ) from error
+        cause = f"{name} does not run on these inputs: {error}".splitlines()[0]
+        mend = "Pass inputs of the shape and dtype that the model takes."
+        raise CaptureError(cause, mend) from error
     try:
         # On a data-dependent branch torch prints the graph so far; the error names the line.
         with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
             return torch.export.export(model, tuple(example_inputs), strict=True).module()
     except Exception as error:  # export raises many kinds; each is named and kept as the cause
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+        first_line = (str(error).strip() or "no message").splitlines()[0]
         raise CaptureError(
-            f"torch.export cannot capture {type(model).__name__}: "
-            f"{type(error).__name__}: {first_line}",
+            f"torch.export cannot capture {name}: {type(error).__name__}: {first_line}",
             "Remove control flow that depends on values, or capture only the part that has none "
             "(torch.export's documentation lists what it supports).",
         ) from error
@@ -159,71 +146,53 @@ def calibrate(
         )
     expected = next(n for n in prepared.graph.nodes if n.op == "placeholder").meta["val"]
     batches = list(batches) if not hasattr(batches, "__len__") else batches
-    start, count, images, low, high, total = time.perf_counter(), 0, 0, [], [], []
-    with (
-        torch.no_grad(),
-        tqdm(
-            desc="calibrating",
-            unit=" images",
-            file=sys.stdout,
-            total=len(batches) * expected.shape[0],
-        ) as progress,
-    ):
-        for count, batch in enumerate(batches, start=1):
+    start, shown, total = time.perf_counter(), [], len(batches) * expected.shape[0]
+    progress = tqdm(desc="calibrating", unit=" images", file=sys.stdout, total=total)
+    with torch.no_grad(), progress:
+        for number, batch in enumerate(batches, start=1):
             x = batch[0] if isinstance(batch, (tuple, list)) else batch
-            _check_batch(x, expected, count)
+            _check_batch(x, expected, number)
             prepared(x)
-            images += x.shape[0]
-            low.append(x.amin().item())
-            high.append(x.amax().item())
-            total.append(x.float().std().item())
-            progress.update(x.shape[0])
-    if not count:
+            shown.append((len(x), x.amin().item(), x.amax().item(), x.float().std().item()))
+            progress.update(len(x))
+    if not shown:
         raise CalibrationError("There are no calibration batches.", "Pass at least one batch.")
-    result = Calibration(count, images, time.perf_counter() - start, min(low), max(high))
+    images, low, high, deviations = zip(*shown, strict=True)
+    seconds = time.perf_counter() - start
+    result = Calibration(len(shown), sum(images), seconds, min(low), max(high))
     if like is not None:
-        _warn_if_unlike(result, sum(total) / count, like)
+        _warn_if_unlike(result, sum(deviations) / len(shown), like)
     return result
 
 
 def _check_batch(x: torch.Tensor, expected: torch.Tensor, number: int) -> None:
-    fixed = [
-        (have, want)
-        for have, want in zip(x.shape, expected.shape, strict=False)
-        if isinstance(want, int)
-    ]
-    if x.dim() != expected.dim() or any(have != want for have, want in fixed):
-        raise CalibrationError(
-            f"Batch {number} has shape {list(x.shape)}; {list(expected.shape)} was captured.",
-            "Drop the last, partial batch (drop_last=True), or capture with this shape.",
-        )
-    if x.dtype != expected.dtype:
-        raise CalibrationError(
-            f"Batch {number} is {x.dtype}; {expected.dtype} was captured.",
-            f"Convert it with x.to({expected.dtype}), with the training's normalization.",
-        )
-    if x.device != expected.device:
-        raise CalibrationError(
-            f"Batch {number} is on {x.device}; {expected.device} was captured.",
-            f"Move it with x.to({str(expected.device)!r}).",
-        )
-    if not torch.isfinite(x).all():
-        raise CalibrationError(
-            f"Batch {number} holds NaN or infinite values: an observer would keep them for ever.",
-            "Find the bad image, leave it out, and prepare the model again.",
-        )
+    pairs = zip(x.shape, expected.shape, strict=False)
+    fits = all(have == want or not isinstance(want, int) for have, want in pairs)  # symbolic: any
+    if x.dim() != expected.dim() or not fits:
+        found = f"has shape {list(x.shape)}; {list(expected.shape)} was captured."
+        mend = "Drop the last, partial batch (drop_last=True), or capture with this shape."
+    elif x.dtype != expected.dtype:
+        found = f"is {x.dtype}; {expected.dtype} was captured."
+        mend = f"Convert it with x.to({expected.dtype}), with the training's normalization."
+    elif x.device != expected.device:
+        found = f"is on {x.device}; {expected.device} was captured."
+        mend = f"Move it with x.to({str(expected.device)!r})."
+    elif not torch.isfinite(x).all():
+        found = "holds NaN or infinite values: an observer would keep them for ever."
+        mend = "Find the bad image, leave it out, and prepare the model again."
+    else:
+        return
+    raise CalibrationError(f"Batch {number} {found}", mend)
 
 
 def _warn_if_unlike(seen: Calibration, deviation: float, like: torch.Tensor) -> None:
     low, high = like.amin().item(), like.amax().item()
-    width = max(high - low, 1e-12)
-    outside = max(abs(seen.minimum - low), abs(seen.maximum - high)) / width
-    spread = deviation / max(like.float().std().item(), 1e-12)
-    if outside > 0.5 or not 0.5 < spread < 2:
-        warnings.warn(
+    usual = like.float().std().item()
+    outside = max(abs(seen.minimum - low), abs(seen.maximum - high)) / max(high - low, 1e-12)
+    if outside > 0.5 or not 0.5 < deviation / max(usual, 1e-12) < 2:
+        said = (
             f"Calibration images lie in [{seen.minimum:.3g}, {seen.maximum:.3g}] with deviation "
-            f"{deviation:.3g}, evaluation images in [{low:.3g}, {high:.3g}] with "
-            f"{like.float().std().item():.3g}. Use the same preprocessing for both.",
-            XpuqWarning,
-            stacklevel=3,
+            f"{deviation:.3g}, evaluation images in [{low:.3g}, {high:.3g}] with {usual:.3g}. "
+            "Use the same preprocessing for both."
         )
+        warnings.warn(said, XpuqWarning, stacklevel=3)
