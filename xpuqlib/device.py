@@ -73,10 +73,9 @@ def choose_device(name: str = "auto") -> torch.device:
     if name not in available:
         raise DeviceError(f"There is no device {name!r}.", "Use auto, xpu, cuda or cpu.")
     if not available[name]:
-        raise DeviceError(
-            f"No {name} device is available to torch {torch.__version__} here (only: {there}).",
-            f"Use --device {there.split(', ')[0]}, or run `xpuq doctor` to see what is missing.",
-        )
+        cause = f"No {name} device is available to torch {torch.__version__} here (only: {there})."
+        mend = f"Use --device {there.split(', ')[0]}, or run `xpuq doctor` to see what is missing."
+        raise DeviceError(cause, mend)
     return torch.device(name)
 
 
@@ -93,21 +92,11 @@ def describe_device(device: torch.device) -> DeviceInfo:
         name = _cpuinfo("model name") or platform.processor() or platform.machine()
         return DeviceInfo("cpu", name, MODES["cpu"], features=features)
     module = torch.xpu if device.type == "xpu" else torch.cuda
-    properties = module.get_device_properties(device)
-    wanted = {
-        "driver": "driver_version",
-        "xmx": "has_subgroup_matrix_multiply_accumulate",
-        "fp64": "has_fp64",
-        "architecture": "architecture",
-    }
-    features = {
-        key: getattr(properties, attribute)
-        for key, attribute in wanted.items()
-        if hasattr(properties, attribute)
-    }
-    return DeviceInfo(
-        device.type, properties.name, MODES[device.type], properties.total_memory, features
-    )
+    found = module.get_device_properties(device)
+    wanted = {"driver": "driver_version", "xmx": "has_subgroup_matrix_multiply_accumulate",
+              "fp64": "has_fp64", "architecture": "architecture"}  # fmt: skip
+    features = {key: getattr(found, name) for key, name in wanted.items() if hasattr(found, name)}
+    return DeviceInfo(device.type, found.name, MODES[device.type], found.total_memory, features)
 
 
 def cpu_has_vnni() -> bool:
@@ -132,9 +121,7 @@ def _cpuinfo(key: str) -> str:
     """One value of Linux's /proc/cpuinfo, empty elsewhere."""
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith(key):
-                    return line.split(":", 1)[1].strip()
+            return next((x.split(":", 1)[1].strip() for x in lines if x.startswith(key)), "")
     return ""
 
 

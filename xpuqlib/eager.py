@@ -90,10 +90,9 @@ def quantizable_model(name: str, model: nn.Module) -> nn.Module:
     try:
         rewritten.load_state_dict(state)
     except RuntimeError as error:
-        raise ModelError(
-            f"These weights are not those of {name}: {error}".splitlines()[0],
-            "Pass the model that load_model gives for the same name.",
-        ) from error
+        cause = f"These weights are not those of {name}: {error}".splitlines()[0]
+        mend = "Pass the model that load_model gives for the same name."
+        raise ModelError(cause, mend) from error
     rewritten.eval().fuse_model()
     return rewritten.to(next(iter(state.values())).device)
 
@@ -119,9 +118,8 @@ def count_nodes(graph: Any) -> dict[str, int]:
     graph : torch.Graph
         Such as ``module.inlined_graph`` or ``module.graph_for(x)``.
     """
-    counts: Counter[str] = Counter()
+    counts = Counter(node.kind() for node in graph.nodes())
     for node in graph.nodes():
-        counts[node.kind()] += 1
         for block in node.blocks():
             counts.update(count_nodes(block))
     return dict(counts)

@@ -36,10 +36,8 @@ class Layer:
 
 def count_operators(graph_module: fx.GraphModule) -> dict[str, int]:
     """How often each operator is called, most frequent first, then by name."""
-    counts = Counter(
-        str(node.target) for node in graph_module.graph.nodes if node.op == "call_function"
-    )
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    called = [str(node.target) for node in graph_module.graph.nodes if node.op == "call_function"]
+    return dict(Counter(sorted(called)).most_common())  # in the order given where counts are equal
 
 
 def quantizable_layers(graph_module: fx.GraphModule) -> list[Layer]:
@@ -52,16 +50,16 @@ def quantizable_layers(graph_module: fx.GraphModule) -> list[Layer]:
             kind = layer_kind(node)
             if kind is None:
                 continue
-            operator = node.target._opname
-            name = module_path(node) or node.name
-            scale, reason = _weight_scale(graph, node), ""
-            if scale is None and ("transpose" in operator or operator == "conv3d"):
+            operator, scale = node.target._opname, _weight_scale(graph, node)
+            if scale is not None:
+                reason = ""
+            elif "transpose" in operator or operator == "conv3d":
                 reason = f"{UNSUPPORTED} {operator}"
-            elif scale is None and path:
+            elif path:
                 reason = f"inside {path}, a nested graph that the quantizer does not enter"
-            elif scale is None:
+            else:
                 reason = "the quantizer did not annotate it"
-            layers.append(Layer(name, kind, scale, reason))
+            layers.append(Layer(module_path(node) or node.name, kind, scale, reason))
     return layers
 
 
@@ -69,9 +67,8 @@ def layer_kind(node: fx.Node) -> str | None:
     """``conv`` or ``linear`` for a node that is one, else None."""
     if node.op != "call_function" or getattr(node.target, "namespace", None) != "aten":
         return None
-    if node.target._opname == "linear":
-        return "linear"
-    return "conv" if node.target._opname.startswith("conv") else None
+    found = re.match("conv|linear$", node.target._opname)
+    return found[0] if found else None
 
 
 def module_path(node: fx.Node) -> str:
@@ -84,9 +81,8 @@ def module_path(node: fx.Node) -> str:
 
 
 def _weight_scale(graph: fx.GraphModule, node: fx.Node) -> torch.Tensor | None:
-    x, weight = (str(getattr(argument, "target", "")) for argument in node.args[:2])
-    if not x.startswith("quantized_decomposed.dequantize_per_tensor"):
-        return None
-    if not weight.startswith("quantized_decomposed.dequantize_per_channel"):
-        return None
+    for argument, whole in zip(node.args, ("tensor", "channel"), strict=False):
+        quantized = f"quantized_decomposed.dequantize_per_{whole}"
+        if not str(getattr(argument, "target", "")).startswith(quantized):
+            return None
     return getattr(graph, node.args[1].args[1].target)  # convert_pt2e puts constants at the top

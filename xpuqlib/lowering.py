@@ -55,10 +55,9 @@ class Lowered:
         """Run without gradients; LoweringError for another shape, dtype or device."""
         signature = _signature(inputs)
         if signature != self.signature:
-            raise LoweringError(
-                f"Lowered for {', '.join(self.signature)}, called with {', '.join(signature)}.",
-                "Convert the input, pad the last batch, or capture, convert and lower again.",
-            )
+            cause = f"Lowered for {', '.join(self.signature)}, called with {', '.join(signature)}."
+            mend = "Convert the input, pad the last batch, or capture, convert and lower again."
+            raise LoweringError(cause, mend)
         # In other settings it would compile once more, in other precision, and say nothing.
         with _settings(self.device, self.compilation.freezing, self.bf16_autocast):
             return self.compiled(*inputs)
@@ -123,10 +122,8 @@ def lower(
     kernel, key = "quantized::max_pool2d", device.type.upper()  # what Inductor will call
     has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key(kernel, key)
     if int8_max_pool and not has_kernel:
-        raise LoweringError(
-            f"torch {torch.__version__} has no {kernel} for {device.type}.",
-            "Leave int8_max_pool away: the pool then works in floating point.",
-        )
+        mend = "Leave int8_max_pool away: the pool then works in floating point."
+        raise LoweringError(f"torch {torch.__version__} has no {kernel} for {device.type}.", mend)
     wanted = device.type == "cpu" if int8_max_pool is None else int8_max_pool
     if quantized and not has_kernel:
         keep_max_pools_floating(converted)
@@ -155,10 +152,9 @@ the SQNR against the Q/DQ reference."""
         try:
             compilation = observe_compilation(compiled, example_inputs)
         except torch._dynamo.exc.TorchDynamoException as error:
-            raise LoweringError(
-                f"Inductor cannot compile this model for {device}: {error}".splitlines()[0],
-                "Run `xpuq doctor` (C++ compiler, Triton), then look at the cause above.",
-            ) from error
+            cause = f"Inductor cannot compile this model for {device}: {error}".splitlines()[0]
+            mend = "Run `xpuq doctor` (C++ compiler, Triton), then look at the cause above."
+            raise LoweringError(cause, mend) from error
     mode = MODES[device.type] if compilation.generated else "reference"
     signature = _signature(example_inputs)
     return Lowered(compiled, compilation, signature, device, mode, tuple(notes), bf16_autocast)

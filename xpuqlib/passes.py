@@ -46,13 +46,11 @@ def signed_to_unsigned(graph_module: fx.GraphModule) -> int:
         if node.target in (quantize, dequantize) and node.args[5] == torch.int8
     ]
     for node in signed:
-        neighbours = list(node.users) if node.target is quantize else [node.args[0]]
-        for other in neighbours:
+        for other in node.users if node.target is quantize else node.args[:1]:
             if other not in signed or other.args[1:6] != node.args[1:6]:
-                raise LoweringError(
-                    f"{node.name} and {other.name} do not share one scale and zero point.",
-                    "Only quantize–dequantize pairs of convert_pt2e can be lowered on a CPU.",
-                )
+                cause = f"{node.name} and {other.name} do not share one scale and zero point."
+                mend = "Only quantize–dequantize pairs of convert_pt2e can be lowered on a CPU."
+                raise LoweringError(cause, mend)
     for node in signed:
         x, scale, zero_point, low, high, _ = node.args[:6]
         node.args = (x, scale, zero_point + OFFSET, low + OFFSET, high + OFFSET, torch.uint8)
@@ -96,8 +94,7 @@ def quantize_above_max_pool(graph_module: fx.GraphModule, everywhere: bool = Tru
         settings = {user.args[1:] if user.target is quantize else None for user in pool.users}
         if None in settings or len(settings) > 1:
             continue
-        [arguments] = settings
-        floating = source.target is not dequantize
+        [arguments], floating = settings, source.target is not dequantize
         if floating and not everywhere:
             continue
         with graph_module.graph.inserting_before(pool):
