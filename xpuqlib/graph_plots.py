@@ -5,46 +5,38 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
+import pandas
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from torch import fx
 
 from xpuqlib.compilation import Operator
 from xpuqlib.graph import module_path
-from xpuqlib.plots import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW
+from xpuqlib.plots import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, new_figure
 
 __all__ = ["draw_dtypes", "draw_graph", "draw_stages"]
 
 DTYPES = {"int8": BLUE, "bf16": ORANGE, "fp32": GREEN}
 _LONG = "_per_tensor|_low_memory_|_with_offsets"  # what Inductor adds to short names
 KINDS = {
-    "conv, linear": (BLUE, ("conv", "linear")),
-    "quantize": (ORANGE, ("quantize",)),
-    "dequantize": (YELLOW, ("dequantize",)),
-    "batch norm": (PINK, ("batch_norm",)),
-    "pointwise": (GREEN, ("relu", "add", "hardtanh", "clamp", "mul")),
-    "pooling": (SKY, ("pool", "mean")),
-    "other": (GREY, ()),
+    "conv, linear": (BLUE, "conv|linear"),
+    "quantize": (ORANGE, "^quantize"),
+    "dequantize": (YELLOW, "^dequantize"),
+    "batch norm": (PINK, "batch_norm"),
+    "pointwise": (GREEN, "relu|add|hardtanh|clamp|mul"),
+    "pooling": (SKY, "pool|mean"),
+    "other": (GREY, ""),
 }
 
 
-def _operator(node: fx.Node) -> str:
-    return getattr(node.target, "_opname", None) or str(node.target)
+def _kind(node: fx.Node) -> str:
+    operator = getattr(node.target, "_opname", None) or str(node.target)
+    return next(kind for kind, (_, words) in KINDS.items() if re.search(words, operator))
 
 
-def _kind(operator: str) -> str:
-    for kind, (_, words) in KINDS.items():
-        if operator.startswith(words):
-            return kind
-        if "quantize" not in kind and any(word in operator for word in words):
-            return kind
-    return "other"
-
-
-def _stage(node: fx.Node) -> str | None:
+def _stage(node: fx.Node) -> str:
     path = module_path(node)
-    return ".".join(path.split(".")[:2] if path.startswith("features") else path.split(".")[:1])
+    return ".".join(path.split(".")[: 2 if path.startswith("features") else 1])
 
 
 def draw_graph(graph_module: fx.GraphModule, title: str) -> Figure:
@@ -67,12 +59,11 @@ def draw_graph(graph_module: fx.GraphModule, title: str) -> Figure:
     rows = _merge_short(rows)
     at = {node: (x, -1.6 * y) for y, (_, row) in enumerate(rows) for x, node in enumerate(row)}
     width = max(len(row) for _, row in rows)
-    figure, axes = plt.subplots(figsize=(11, 0.42 * len(rows) * 1.6 + 1.2), layout="constrained")
-    used = set()
+    figure, axes = new_figure(figsize=(11, 0.42 * len(rows) * 1.6 + 1.2))
+    kinds = {node: _kind(node) for node in at}
     for node, (x, y) in at.items():
-        kind = _kind(_operator(node))
-        used.add(kind)
-        axes.add_patch(Rectangle((x + 0.08, y), 0.84, 0.7, facecolor=KINDS[kind][0], zorder=2))
+        color = KINDS[kinds[node]][0]
+        axes.add_patch(Rectangle((x + 0.08, y), 0.84, 0.7, facecolor=color, zorder=2))
         for source in node.all_input_nodes:
             if source in at and at[source][1] == y and x - at[source][0] > 1:
                 left = at[source][0] + 0.5
@@ -83,13 +74,12 @@ def draw_graph(graph_module: fx.GraphModule, title: str) -> Figure:
         axes.text(-0.4, -1.6 * number + 0.35, stage, ha="right", va="center", fontsize=9)
     margin = -max(len(stage) for stage, _ in rows) * width / 90 - 1
     axes.set(xlim=(margin, width + 0.5), ylim=(-1.6 * len(rows) + 1, 1.6), xticks=[], yticks=[])
-    axes.set_title(title)
-    axes.set_xlabel("operators in execution order, one row for each stage of the model")
+    said = "operators in execution order, one row for each stage of the model"
+    axes.set(title=title, xlabel=said)
     axes.spines[["top", "left", "right"]].set_visible(False)
-    shown = [Patch(color=KINDS[kind][0], label=kind) for kind in KINDS if kind in used]
+    shown = [Patch(color=c, label=kind) for kind, (c, _) in KINDS.items() if kind in kinds.values()]
     below = (0.5, -0.25 / len(rows) - 0.08)
     axes.legend(handles=shown, ncols=7, loc="upper center", bbox_to_anchor=below, frameon=False)
-    plt.close(figure)
     return figure
 
 
@@ -118,15 +108,12 @@ def draw_dtypes(networks: dict[str, Sequence[Operator]], title: str) -> Figure:
     }
     longest = max(map(len, names.values()))
     letters = max(len(name) for strip in names.values() for name in strip) if longest <= 60 else 0
-    figure, panels = plt.subplots(
-        len(networks), figsize=(11, (0.7 + 0.07 * letters) * len(networks) + 0.8),
-        layout="constrained", squeeze=False,
-    )  # fmt: skip
+    size = (11, (0.7 + 0.07 * letters) * len(networks) + 0.8)
+    figure, panels = new_figure(len(networks), figsize=size, squeeze=False)
     for axes, (label, operators) in zip(panels[:, 0], networks.items(), strict=True):
-        for x, operator in enumerate(operators):
-            for left, dtype in ((x + 0.06, operator.reads), (x + 0.5, operator.writes)):
-                color = DTYPES.get(dtype, GREY)
-                axes.add_patch(Rectangle((left, 0), 0.44, 1, facecolor=color))
+        lefts = [x + half for x in range(len(operators)) for half in (0.06, 0.5)]
+        dtypes = [dtype for operator in operators for dtype in (operator.reads, operator.writes)]
+        axes.bar(lefts, 1, 0.44, align="edge", color=[DTYPES.get(dtype, GREY) for dtype in dtypes])
         axes.set(xlim=(0, longest), ylim=(0, 1), yticks=[])
         axes.set_title(label, loc="left", fontsize="medium")
         if letters:  # in a longer strip, names would lie over each other
@@ -139,7 +126,6 @@ def draw_dtypes(networks: dict[str, Sequence[Operator]], title: str) -> Figure:
     )  # fmt: skip
     figure.suptitle(title)
     figure.supxlabel("operators, from input to output; left half: reads, right half: writes")
-    plt.close(figure)
     return figure
 
 
@@ -160,25 +146,20 @@ def draw_stages(stages: dict[str, dict[str, int]], seconds: dict[str, float], ti
         "quantized add": (YELLOW, ("quantized::add",)),
         "fused by IPEX": (GREEN, ("torch_ipex::q", "ipex::")),
     }
-    figure, (left, right) = plt.subplots(
-        1, 2, sharey=True, figsize=(11, 0.4 * len(stages) + 1.6), layout="constrained",
-        width_ratios=(2, 1),
-    )  # fmt: skip
-    ends = [0] * len(stages)
-    for label, (color, starts) in groups.items():
-        counts = [
-            sum(n for kind, n in stage.items() if kind.startswith(starts))
-            for stage in stages.values()
-        ]
-        if any(counts):
-            bars = left.barh(list(stages), counts, left=ends, color=color, label=label)
-            left.bar_label(bars, [str(n) if n else "" for n in counts], label_type="center")
-            ends = [end + n for end, n in zip(ends, counts, strict=True)]
-    right.barh(list(seconds), [value * 1e3 for value in seconds.values()], color=SKY)
+    size = (11, 0.4 * len(stages) + 1.6)
+    figure, (left, right) = new_figure(1, 2, sharey=True, figsize=size, width_ratios=(2, 1))
+    nodes = pandas.DataFrame(stages).fillna(0).astype(int)
+    counts = {label: nodes[nodes.index.str.startswith(s)].sum() for label, (_, s) in groups.items()}
+    found = pandas.DataFrame({label: n for label, n in counts.items() if n.any()})
+    colors = [groups[label][0] for label in found]
+    found.plot.barh(stacked=True, ax=left, color=colors, legend=False, width=0.8)
+    for bars in left.containers:
+        left.bar_label(bars, fmt=lambda n: f"{n:g}" if n else "", label_type="center")
+    at = [list(stages).index(stage) for stage in seconds]
+    right.barh(at, [value * 1e3 for value in seconds.values()], color=SKY)
     left.invert_yaxis()
     left.set_xlabel("nodes of the graph")
     right.set_xlabel("time of one run (ms)")
     figure.legend(loc="outside lower center", ncols=5, frameon=False)
     figure.suptitle(title)
-    plt.close(figure)
     return figure
