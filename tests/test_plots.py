@@ -1,5 +1,9 @@
+import pandas
 import pytest
+import torch
 from conftest import prepare
+from matplotlib.colors import to_hex
+from torch.ao.quantization.observer import MinMaxObserver
 
 from xpuqlib import plots
 from xpuqlib.data import load_data
@@ -17,25 +21,41 @@ def observed():
 
 
 def check_readable(figure):
-    [axes] = figure.axes
-    assert axes.get_title() or figure.get_suptitle()
-    assert axes.get_xlabel()
+    for axes in figure.axes:
+        assert axes.get_title() or figure.get_suptitle()
+        assert axes.get_xlabel()
     figure.canvas.draw()
 
 
-def test_ranges_have_one_bar_for_each_observer(observed):
-    figure = plots.draw_ranges(observed)
-    check_readable(figure)
-    assert len(figure.axes[0].patches) == len(observed) > 20
-
-
-def test_histogram_shows_the_range_of_the_codes(observed):
+def test_observers_have_a_bar_each_and_one_of_them_its_codes(observed):
     name, observer = list(observed.items())[3]
-    figure = plots.draw_histogram(observer, name)
+    figure = plots.draw_observer(observed, name)
     check_readable(figure)
+    bars, codes = figure.axes
+    assert len(bars.patches) == len(observed) > 20
+    assert [to_hex(bar.get_facecolor()).upper() for bar in bars.patches].index(plots.ORANGE) == 3
     scale, _ = observer.calculate_qparams()
-    low, high = (line.get_xdata()[0] for line in figure.axes[0].lines)
+    low, high = (line.get_xdata()[0] for line in codes.lines)
     assert high - low == pytest.approx(255 * scale.item())
+
+
+def test_an_observer_without_histogram_has_its_range():
+    observer = MinMaxObserver(dtype=torch.qint8)
+    observer(torch.tensor([-1.0, 2.0]))
+    figure = plots.draw_observer({"x": observer}, "x")
+    check_readable(figure)
+    assert figure.axes[0].patches[0].get_height() == 3
+
+
+def test_bars_have_one_panel_for_each_quantity_and_none_for_what_is_missing():
+    table = pandas.DataFrame({"a (%)": [50.0, None], "b (dB)": [20, 10]}, ["fp32", "int8"])
+    errors = pandas.DataFrame({"b (dB)": [1.0, 2.0]}, ["fp32", "int8"])
+    figure = plots.draw_bars(table, "title", errors=errors)
+    check_readable(figure)
+    assert [axes.get_xlabel() for axes in figure.axes] == ["a (%)", "b (dB)"]
+    assert [[t.get_text() for t in axes.texts] for axes in figure.axes] == [[" 50"], [" 20", " 10"]]
+    colours = [to_hex(bar.get_facecolor()).upper() for bar in figure.axes[1].patches]
+    assert colours == [plots.BLUE, plots.ORANGE]  # int8 stands out
 
 
 def test_latency_shows_speed_against_the_first():
@@ -53,15 +73,6 @@ def test_calibration_sets_show_what_there_is(top1, label):
     assert left.get_xlabel().startswith(label)
     assert [bar.get_width() for bar in left.patches] == [(top1 or 0.5) * 100] * 2
     assert [text.get_text() for text in right.texts] == [" 38.5"] * 2
-    figure.canvas.draw()
-
-
-def test_memory_is_a_second_panel_in_megabytes():
-    latencies = {"fp32": Latency(0.4, 0.1, 9), "int8": Latency(0.1, 0.01, 9)}
-    figure = plots.draw_latency(latencies, "title", {"int8": 1_000_000, "fp32": 2_500_000})
-    assert [bar.get_width() for bar in figure.axes[1].patches] == [2.5, 1.0]
-    assert [text.get_text().strip() for text in figure.axes[1].texts] == ["1.0×", "2.5×"]
-    assert all(axes.get_xlabel() for axes in figure.axes)
     figure.canvas.draw()
 
 

@@ -2,108 +2,116 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
+import pandas
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
 
 from xpuqlib.measure import Latency
 
 __all__ = [
-    "draw_calibration_sets", "draw_code_usage", "draw_histogram", "draw_latency",
-    "draw_layer_sqnr", "draw_ranges", "draw_scales",
+    "draw_bars", "draw_calibration_sets", "draw_code_usage", "draw_latency", "draw_layer_sqnr",
+    "draw_observer", "draw_scales", "new_figure", "plain_log_ticks",
 ]  # fmt: skip
 
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 PINK, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#BBBBBB"
 
 
-def draw_histogram(observer: nn.Module, name: str) -> Figure:
-    """Draw what a histogram observer saw, and which part of it int8 can represent."""
+def new_figure(*shape: int, **settings: Any) -> tuple[Figure, Any]:
+    """``plt.subplots``, but pyplot shows it only where a cell returns it."""
+    figure, axes = plt.subplots(*shape, layout="constrained", **settings)
+    plt.close(figure)
+    return figure, axes
+
+
+def plain_log_ticks(*panels: Axes) -> None:
+    """Label a logarithmic y axis as 0.01, 1, 100: powers of ten take a third of a figure's time."""
+    for axes in panels:
+        axes.minorticks_off()
+        axes.yaxis.set_major_formatter("{x:g}")
+
+
+def draw_observer(observed: dict[str, nn.Module], name: str) -> Figure:
+    """Draw the range of every activation, and the histogram of one with what int8 represents.
+
+    Parameters
+    ----------
+    observed : dict of str to observer
+        Calibrated per-tensor observers by the name of what they watch, in graph order.
+    name : str
+        The one to look at.
+    """
+    figure, (left, right) = new_figure(1, 2, figsize=(10, 3.2))
+    ends = [(o.min_val.item(), o.max_val.item()) for o in observed.values()]
+    lows, heights = [low for low, _ in ends], [high - low for low, high in ends]
+    colors = [ORANGE if label == name else BLUE for label in observed]
+    left.bar(range(len(ends)), heights, bottom=lows, color=colors)
+    left.axhline(0, color="black", linewidth=0.8)
+    left.set(title="Range of every activation", xlabel="observer, from input to output",
+             ylabel="activation value, min to max")  # fmt: skip
+    observer = observed[name]
     scale, zero_point = (value.item() for value in observer.calculate_qparams())
     low, high = (-128 - zero_point) * scale, (127 - zero_point) * scale
-    counts = observer.histogram.cpu()
-    edges = torch.linspace(observer.min_val.item(), observer.max_val.item(), len(counts) + 1)
-    figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
-    axes.stairs((counts / counts.sum() * 100).tolist(), edges.tolist(), fill=True, color=SKY)
-    axes.axvspan(low, high, color=ORANGE, alpha=0.15, label="range of the 256 int8 codes")
+    if hasattr(observer, "histogram"):
+        share = observer.histogram.cpu() / observer.histogram.sum().item() * 100
+        ends = observer.min_val.item(), observer.max_val.item(), len(share) + 1
+        right.stairs(share.tolist(), torch.linspace(*ends).tolist(), fill=True, color=SKY)
+        right.set(ylabel="share of values (%)", yscale="log")
+        plain_log_ticks(right)
+    right.axvspan(low, high, color=ORANGE, alpha=0.15, label="range of the int8 codes")
     for edge in (low, high):
-        axes.axvline(edge, color=ORANGE)
-    axes.set(
-        title=f"What the observer at {name} saw: scale {scale:.4g}, zero point {zero_point}",
-        xlabel="activation value",
-        ylabel="share of values (%)",
-        yscale="log",
+        right.axvline(edge, color=ORANGE)
+    right.set(
+        title=f"{name}: scale {scale:.4g}, zero point {zero_point}", xlabel="activation value"
     )
-    axes.legend(frameon=False)
-    plt.close(figure)
-    return figure
-
-
-def draw_ranges(observed: dict[str, nn.Module]) -> Figure:
-    """Draw the range that each per-tensor observer saw, in graph order."""
-    figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
-    for position, observer in enumerate(observed.values()):
-        low, high = observer.min_val.item(), observer.max_val.item()
-        axes.bar(position, high - low, bottom=low, color=BLUE)
-    axes.axhline(0, color="black", linewidth=0.8)
-    axes.set(
-        title="Range of activations at each observer, in graph order",
-        xlabel="observer, from input to output",
-        ylabel="activation value, min to max",
-    )
-    plt.close(figure)
+    right.legend(frameon=False)
     return figure
 
 
 def draw_scales(qparams: dict[str, list[tuple[float, int]]]) -> Figure:
     """Draw scale and zero point of every activation, one line for each configuration."""
-    figure, (top, bottom) = plt.subplots(2, sharex=True, figsize=(9, 5), layout="constrained")
-    for (label, pairs), color, marker in zip(
-        qparams.items(), (BLUE, ORANGE, GREEN), "os^", strict=False
-    ):
+    figure, (top, bottom) = new_figure(2, sharex=True, figsize=(9, 5))
+    styles = zip(qparams.items(), (BLUE, ORANGE, GREEN), "os^", strict=False)
+    for (label, pairs), color, marker in styles:
         scales, zero_points = zip(*pairs, strict=True)
         top.plot(scales, color=color, marker=marker, label=label)
         bottom.plot(zero_points, color=color, marker=marker, label=label)
     top.set(title="Scale and zero point of every activation, in graph order", ylabel="scale")
     bottom.set(xlabel="observer, from input to output", ylabel="zero point (code)")
     top.legend(frameon=False)
-    plt.close(figure)
     return figure
 
 
 def draw_code_usage(usage: dict[str, dict[str, tuple[int, int]]]) -> Figure:
     """Draw which of the 256 codes every activation uses, one panel for each configuration."""
-    figure, panels = plt.subplots(
-        1, len(usage), sharey=True, figsize=(10, 3.6), layout="constrained", squeeze=False
-    )
+    figure, panels = new_figure(1, len(usage), sharey=True, figsize=(10, 3.6), squeeze=False)
     for axes, (label, ranges) in zip(panels[0], usage.items(), strict=True):
         lows, highs = (torch.tensor(ends) for ends in zip(*ranges.values(), strict=True))
         used = (highs - lows + 1).double()
         axes.bar(range(len(ranges)), 256, bottom=-128, color=GREY, label="never used")
         axes.bar(range(len(ranges)), used, bottom=lows, color=BLUE, label="used")
-        axes.set(
-            title=f"{label}: {used.mean() / 256:.0%} of the codes used",
-            xlabel="activation, from input to output",
-        )
+        title = f"{label}: {used.mean() / 256:.0%} of the codes used"
+        axes.set(title=title, xlabel="activation, from input to output")
     panels[0][0].set(ylabel="int8 code", yticks=[-128, -64, 0, 64, 127])
     panels[0][-1].legend(loc="lower left")
-    plt.close(figure)
     return figure
 
 
 def draw_layer_sqnr(by_configuration: dict[str, dict[str, float]], worst: int = 3) -> Figure:
     """Draw SQNR at every layer, and name the worst layers of each configuration."""
-    figure, axes = plt.subplots(figsize=(10, 4), layout="constrained")
+    figure, axes = new_figure(figsize=(10, 4))
     styles = zip(by_configuration.items(), (BLUE, ORANGE), "os", (8, -14), strict=False)
     for (label, values), color, marker, height in styles:
         axes.plot(list(values.values()), color=color, marker=marker, label=label)
         for name in sorted(values, key=values.get)[:worst]:
-            position = list(values).index(name)
-            axes.annotate(
-                name, (position, values[name]), xytext=(0, height), textcoords="offset points",
-                ha="center", fontsize=8, color=color,
-            )  # fmt: skip
+            at = (list(values).index(name), values[name])
+            axes.annotate(name, at, xytext=(0, height), textcoords="offset points", ha="center",
+                          fontsize=8, color=color)  # fmt: skip
     axes.set(
         title="SQNR at the output of every layer; the worst are named",
         xlabel="convolution or linear layer, from input to output",
@@ -112,62 +120,58 @@ def draw_layer_sqnr(by_configuration: dict[str, dict[str, float]], worst: int = 
     axes.margins(y=0.15)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False)
-    plt.close(figure)
     return figure
 
 
-def draw_latency(
-    latencies: dict[str, Latency], title: str, memory: dict[str, int] | None = None
-) -> Figure:
-    """Draw median and interquartile range of one call; the first entry is the baseline.
+def draw_bars(table: pandas.DataFrame, title: str, *, errors: pandas.DataFrame | None = None,
+              times_less: bool = False) -> Figure:  # fmt: skip
+    """Draw one panel of horizontal bars for each column, one bar for each row.
 
-    With `memory`, a second panel shows the peak of activation memory, in bytes, by the same labels.
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Numbers; a column's name, with its unit, labels its panel. Missing numbers have no bar.
+    title : str
+    errors : pandas.DataFrame, optional
+        Half widths of error bars, for some of the columns.
+    times_less : bool
+        Write beside a bar how many times less than the first row it is, not its number.
     """
-    figure, panels = plt.subplots(
-        1, 2 if memory else 1, sharey=True, squeeze=False,
-        figsize=(11 if memory else 8, 0.6 * len(latencies) + 1.2), layout="constrained",
-    )  # fmt: skip
-    colors = [ORANGE if "int8" in label else BLUE for label in latencies]
-    quantities = [
-        ([x.median * 1e3 for x in latencies.values()], [x.iqr / 2e-3 for x in latencies.values()],
-         "time of one batch (ms): median, bar of half the IQR"),
-    ]  # fmt: skip
-    if memory:
-        sizes = [memory[label] / 1e6 for label in latencies]
-        quantities.append((sizes, [0] * len(sizes), "peak of activation memory (MB)"))
-    for axes, (values, errors, label) in zip(panels[0], quantities, strict=True):
-        axes.barh(range(len(values)), values, xerr=errors, color=colors, capsize=4)
-        for position, (value, error) in enumerate(zip(values, errors, strict=True)):
-            text = f" {values[0] / value:.1f}×" if value else ""
-            axes.annotate(text, (value + error, position), va="center")
-        axes.set_xlabel(label)
-        axes.margins(x=0.12)
-    panels[0][0].set(yticks=range(len(latencies)), yticklabels=list(latencies))
+    size = (min(5 + 3 * table.shape[1], 11), 0.6 * len(table) + 1.2)
+    figure, panels = new_figure(1, table.shape[1], sharey=True, squeeze=False, figsize=size)
+    colors = [ORANGE if "int8" in str(label) else BLUE for label in table.index]
+    labels = list(map(str, table.index))
+    for axes, (column, values) in zip(panels[0], table.astype(float).items(), strict=True):
+        known = errors is not None and column in errors
+        error = errors.loc[table.index, column] if known else 0 * values
+        axes.barh(labels, values, xerr=error if known else None, color=colors, capsize=4)
+        for row, (value, more) in enumerate(zip(values, error, strict=True)):
+            said = f" {values.iloc[0] / value:.1f}×" if times_less and value else f" {value:.4g}"
+            if value == value:
+                axes.annotate(said, (max(value, 0) + more, row), va="center")
+        axes.set_xlabel(column)
+        axes.margins(x=0.15)
     panels[0][0].invert_yaxis()
-    figure.suptitle(f"{title}\n× is how many times less than the first row", fontsize="medium")
-    plt.close(figure)
+    figure.suptitle(title, fontsize="medium")
     return figure
+
+
+def draw_latency(latencies: dict[str, Latency], title: str) -> Figure:
+    """Draw median and interquartile range of one call; the first entry is the baseline."""
+    unit = "time of one batch (ms): median, bar of half the IQR"
+    table = pandas.DataFrame({unit: {name: 1e3 * x.median for name, x in latencies.items()}})
+    errors = pandas.DataFrame({unit: {name: x.iqr / 2e-3 for name, x in latencies.items()}})
+    said = f"{title}\n× is how many times less than the first row"
+    return draw_bars(table, said, errors=errors, times_less=True)
 
 
 def draw_calibration_sets(by_set: dict[str, dict[str, float | None]], title: str) -> Figure:
     """Draw accuracy (or agreement, without labels) and SQNR for each calibration set."""
-    figure, panels = plt.subplots(
-        1, 2, sharey=True, figsize=(10, 0.5 * len(by_set) + 1.4), layout="constrained"
-    )
-    first = next(iter(by_set.values()))
-    share = "agreement" if first["top1"] is None else "top1"
+    table = pandas.DataFrame(by_set).T.astype(float).round(3)
+    share = "agreement" if table["top1"].isna().any() else "top1"
     words = {"agreement": "agreement with fp32 (%)", "top1": "accuracy (%)"}
-    shares = [values[share] * 100 for values in by_set.values()]
-    decibels = [values["sqnr_to_fp32_db"] for values in by_set.values()]
-    for axes, values, label in zip(
-        panels, (shares, decibels), (words[share], "SQNR against fp32 (dB)"), strict=True
-    ):
-        axes.barh(list(by_set), values, color=BLUE)
-        for position, value in enumerate(values):
-            axes.annotate(f" {value:.1f}", (max(value, 0), position), va="center")
-        axes.set_xlabel(f"{label}, higher is better")
-        axes.margins(x=0.15)
-    panels[0].invert_yaxis()
-    figure.suptitle(title)
-    plt.close(figure)
-    return figure
+    shown = {
+        f"{words[share]}, higher is better": table[share] * 100,
+        "SQNR against fp32 (dB), higher is better": table["sqnr_to_fp32_db"],
+    }
+    return draw_bars(pandas.DataFrame(shown), title)
