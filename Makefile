@@ -11,7 +11,8 @@ TORCH_INDEX ?= $(RECORDED_INDEX)
 TORCH_current := "torch>=2.11" "torchvision>=0.26" "torchao>=0.18"
 TORCH_ipex := "torch==2.8.*" "torchvision==0.23.*"
 
-.PHONY: run test lint format lab notebooks benchmark benchmark-runner benchmark-sweep clean
+.PHONY: run test lint format lab notebooks benchmark benchmark-runner benchmark-sweep \
+	benchmark-classroom benchmark-explorers clean
 ifneq ($(TORCH_INDEX),$(RECORDED_INDEX))
 .PHONY: $(STAMP)
 endif
@@ -49,6 +50,12 @@ benchmark-runner: $(STAMP) ## the cost of the runner beside bare papermill, with
 
 benchmark-sweep: $(STAMP) ## twelve recipes, with two jobs and on Dask with two workers: the same numbers?
 	$(BIN)/python benchmarks/twelve.py
+
+benchmark-classroom: $(STAMP) ## several kernels at once: memory of each, time against one
+	$(BIN)/python benchmarks/classroom.py
+
+benchmark-explorers: $(STAMP) ## from a moved control to its new figure, against 150 ms
+	$(BIN)/python benchmarks/explorers.py
 
 clean: ## remove both venvs, results and caches of this folder
 	rm -rf .venv .venv-ipex runs build *.egg-info .pytest_cache .ruff_cache

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from torch import fx, nn
 
 from xpuqlib.data import load_data
@@ -61,6 +61,30 @@ def write_notebook(path: Path, parameters: str | None, *sources: str) -> Path:
     if parameters is not None:
         cells.insert(0, new_code_cell(parameters, metadata={"tags": ["parameters"]}))
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+    return path
+
+
+def write_lesson(path: Path, expected: int = 255) -> Path:
+    """Write a notebook with one exercise, for which `expected` is right; its solution says 255."""
+    answer = {"grade_id": "steps", "solution": True, "grade": False, "locked": False}
+    graded = {"grade_id": "steps-check", "solution": False, "grade": True, "locked": True}
+    common = {"schema_version": 3, "task": False}
+    cells = [
+        new_markdown_cell("### Exercise 1.1: steps"),
+        new_code_cell(
+            "steps = ...\n### BEGIN SOLUTION\nsteps = 255\n### END SOLUTION",
+            metadata={"nbgrader": common | answer},
+        ),
+        new_code_cell(
+            "from xpuqlib.exercises import check\n"
+            f"check(steps, {expected}, usual={{'There are 255 steps.': {511 - expected}}}, "
+            "hint='Count.', points=2)",
+            metadata={"nbgrader": common | graded | {"points": 2}},
+        ),
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path.parent.mkdir(exist_ok=True)
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
     return path
 

@@ -3,10 +3,20 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import alive, wait_until, write_notebook
+from conftest import alive, wait_until, write_lesson, write_notebook
+from torch import nn
+from typer.testing import CliRunner
 
+from xpuqlib import models
+from xpuqlib.classroom import prefetch
+from xpuqlib.cli import app
+from xpuqlib.environment import current_track
+from xpuqlib.errors import ModelError, XpuqError
+
+RUNNER = CliRunner()
 XPUQ = [sys.executable, "-m", "xpuqlib"]
 
 
@@ -108,3 +118,69 @@ def test_ctrl_c_ends_the_kernel_and_keeps_what_was_finished(tmp_path):
 
 def wide():
     return os.environ | {"COLUMNS": "200"}
+
+
+@pytest.fixture
+def workshop(tmp_path, monkeypatch):
+    """A folder with one lesson, and a wrong answer to its exercise."""
+    lesson = write_lesson(tmp_path / "notebooks" / "01_a.ipynb")
+    kept = lesson.parent / "wrong_answers" / "01_a.yml"
+    kept.parent.mkdir()
+    kept.write_text("steps: [{answer: 'steps = 256', hint: There are 255 steps}]")
+    monkeypatch.chdir(tmp_path)
+    return lesson
+
+
+def test_classroom_makes_a_course(workshop):
+    result = RUNNER.invoke(app, ["classroom", "course", "--lessons", "01"])
+    assert result.exit_code == 0, result.output
+    assert Path("course/source/01_a/01_a.ipynb").exists()
+    assert "INSTRUCTOR.md" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ([], "No folder is named"),
+        (["notebooks"], "not empty"),
+        (["course", "--lessons", "01,07"], "'07' matches 0 notebooks"),
+    ],
+)
+def test_classroom_names_what_is_wrong(workshop, arguments, error):
+    result = RUNNER.invoke(app, ["classroom", *arguments])
+    assert isinstance(result.exception, XpuqError)
+    assert error in str(result.exception)
+    assert not Path("course").exists()
+
+
+@pytest.mark.parametrize(("right", "code"), [(True, 0), (False, 1)])
+@pytest.mark.skipif(
+    current_track().name != "current", reason="courses are graded on the current track"
+)
+def test_classroom_check_says_whether_it_grades(workshop, right, code):
+    if not right:
+        write_lesson(workshop, expected=256)
+    result = RUNNER.invoke(app, ["classroom", "--check"])
+    assert result.exit_code == code, result.output
+    assert "wrong-1" in result.output
+
+
+def test_prefetch_compares_with_its_manifest(tmp_path, monkeypatch):
+    monkeypatch.setenv("XPUQLIB_CACHE", str(tmp_path))
+    monkeypatch.setattr(models, "_train_on_digits", lambda name: nn.Linear(2, 2))
+    monkeypatch.setattr(prefetch, "load_model", lambda name, source: models.digits_weights(name))
+    result = RUNNER.invoke(app, ["prefetch", "--model", "resnet18"])
+    assert result.exit_code == 0, result.output
+    assert "manifest.json" in result.output
+    assert RUNNER.invoke(app, ["prefetch", "--check"]).exit_code == 0
+    next((tmp_path / "weights").glob("*.pt")).unlink()
+    result = RUNNER.invoke(app, ["prefetch", "--check"])
+    assert result.exit_code == 1
+    assert "Gone or damaged: weights/resnet18" in result.output
+
+
+@pytest.mark.parametrize("arguments", [["--model", "resnet19"], ["--weights", "coco"]])
+def test_prefetch_names_the_choices(arguments):
+    result = RUNNER.invoke(app, ["prefetch", *arguments])
+    assert isinstance(result.exception, ModelError)
+    assert "Unknown: " in str(result.exception)

@@ -51,8 +51,11 @@ def test_imagenet_weights_offline_name_the_mend(monkeypatch):
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(torchvision.models, "get_model", offline)
-    with pytest.raises(ModelError, match=r"cannot be downloaded(?s:.*)weights='digits'"):
+    home = torch.hub.get_dir()
+    mend = r"cannot be downloaded(?s:.*)xpuq prefetch --weights imagenet(?s:.*)weights='digits'"
+    with pytest.raises(ModelError, match=mend):
         load_model("resnet18", "imagenet")
+    assert torch.hub.get_dir() == home
 
 
 def test_damaged_weights_are_seen_and_trained_again(monkeypatch, tmp_path):

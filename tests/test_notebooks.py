@@ -27,7 +27,7 @@ def cells(path, kind="code"):
 
 
 def test_there_are_lessons():
-    assert [path.name[:2] for path in LESSONS] == ["00", "02", "03", "04", "05", "06", "07", "08"]
+    assert [path.name[:2] for path in LESSONS] == [f"{number:02}" for number in range(9)]
 
 
 @each_lesson

@@ -1,6 +1,6 @@
 """The helper stays small: a lesson must be readable without reading it.
 
-The runner's part holds what both parts stand on, too: versions, errors, noise, names, records.
+The part of runner and classroom holds what both stand on, too: versions, errors, noise, records.
 """
 
 import ast
@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "xpuqlib"
-SHARED = ("__init__", "__main__", "cli", "compiled", "environment", "errors", "names", "noise",
-          "record")  # fmt: skip
-RUNNER = [*(PACKAGE / f"{name}.py" for name in SHARED), *(PACKAGE / "runner").glob("*.py")]
+SHARED = ("__init__", "__main__", "cli", "compiled", "environment", "errors", "exercises", "names",
+          "noise", "record")  # fmt: skip
+RUNNER = [*(PACKAGE / f"{name}.py" for name in SHARED), *(PACKAGE / "runner").glob("*.py"),
+          *(PACKAGE / "classroom").glob("*.py")]  # fmt: skip
 TEACHING = [path for path in PACKAGE.glob("*.py") if path not in RUNNER]
 NOT_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
             tokenize.ENDMARKER}  # fmt: skip

@@ -1,12 +1,11 @@
 """The command line ``xpuq``: a thin face of the runner."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,7 @@ from rich.text import Text
 from typer import Argument, Exit, Option, Typer
 
 from xpuqlib.errors import ParameterError, XpuqError
-from xpuqlib.names import DEVICES
+from xpuqlib.names import DEVICES, MODELS
 
 if TYPE_CHECKING:
     from xpuqlib.runner.results import Result
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 app = Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
             help="int8 post-training quantization lessons for Intel GPUs.")  # fmt: skip
 CONSOLE = Console(markup=False, emoji=False)  # an error or a mend may hold [brackets]
+say = partial(CONSOLE.print, soft_wrap=True)  # a path is not broken
 String, Strings = str | None, list[str] | None
 COLOURS = {"ok": "green", "passed": "green", "warning": "yellow"}
 
@@ -48,6 +48,12 @@ Before = Annotated[Path, Argument(help="Folder of runs: one machine, one version
 After = Annotated[Path, Argument(help="Folder of the same runs elsewhere.")]
 Slower = Annotated[float, Option(help="Fraction by which a latency may grow.")]
 Top1 = Annotated[float, Option(help="By how much an accuracy may fall.")]
+CourseFolder = Annotated[Path | None, Argument(help="New folder for the course.")]
+Lessons = Annotated[String, Option(metavar="NAME,…", help="Starts of names: 01,03; all if none.")]
+Proof = Annotated[bool, Option("--check", help="Prove through nbgrader that the lessons grade.")]
+Weights = Annotated[str, Option(metavar="digits|imagenet", help="imagenet: these, too.")]
+Models = Annotated[Strings, Option("--model", metavar="|".join(MODELS), help="All if none.")]
+Whole = Annotated[bool, Option("--check", help="Only compare the caches with the manifest.")]
 Markdown = Annotated[bool, Option("--markdown", help="As in the README.")]
 
 
@@ -55,10 +61,15 @@ def _coloured(word: str, more: str = "") -> Text:
     return Text.assemble((word, COLOURS.get(word, "red")), f" {more}".rstrip())
 
 
+def _cell(value: object) -> str | Text:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return value if isinstance(value, Text) else text
+
+
 def _print_table(columns: Iterable[str], rows: Iterable, title: str | None = None) -> None:
     table = Table(*columns, title=title)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(_cell, row))
     CONSOLE.print(table)
 
 
@@ -95,7 +106,7 @@ def run(notebooks: Names = None, p: Value = None, device: Device = None, out: Ou
     rows = []
     for r in results:
         record = (r.record.device, r.record.mode) if r.record else ("–", "–")
-        rows.append((r.lesson, *record, f"{r.seconds:.0f}", _coloured(r.result, r.error)))
+        rows.append((r.lesson, *record, round(r.seconds), _coloured(r.result, r.error)))
     _print_table(("notebook", "device", "mode", "seconds", "result"), rows)
     _end(results, len(jobs), out, "notebooks", interrupted)
 
@@ -130,7 +141,7 @@ def sweep(notebook: Name, p: Values = None, grid: GridFile = None, jobs: Jobs = 
         planned, interrupted = len(chosen.runs()), True
         ended = results.read_results(out) if any(out.glob("*.ipynb")) else []
     if failed := [r for r in ended if r.result != "passed"]:
-        rows = ((r.path.stem, str(r.parameters), _coloured(r.result, r.error)) for r in failed)
+        rows = ((r.path.stem, r.parameters, _coloured(r.result, r.error)) for r in failed)
         _print_table(("run", "parameters", "result"), rows)
     _end(ended, planned, out, "runs", interrupted)
 
@@ -140,7 +151,7 @@ def report(folder: Folder, baseline: Baseline = None) -> None:
     """Make results.csv, results.parquet and index.html from a folder of runs."""
     from xpuqlib.runner.report import write_report
 
-    CONSOLE.print(f"Report: {write_report(folder, baseline)}", soft_wrap=True)
+    say(f"Report: {write_report(folder, baseline)}")
 
 
 @app.command()
@@ -154,7 +165,7 @@ def compare(before: Before, after: After, slower: Slower = 0.1, top1: Top1 = 0.0
         return
     if losses["lesson"].nunique() == 1:
         losses = losses.drop(columns="lesson")
-    _print_table(losses.columns, (map(_text, row) for row in losses.to_numpy()))
+    _print_table(losses.columns, losses.to_numpy())
     raise Exit(1)
 
 
@@ -173,20 +184,48 @@ def parameters(notebook: OneName = None, markdown: Markdown = False) -> None:
         _print_table(table.columns, rows)
 
 
-def _text(cell: object) -> str:
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+@app.command()
+def classroom(folder: CourseFolder = None, lessons: Lessons = None, check: Proof = False,
+              jobs: Jobs = 1) -> None:  # fmt: skip
+    """Make an nbgrader course from the lessons, or prove that they grade; exit 1 if not."""
+    from xpuqlib.classroom import course, proof
+    from xpuqlib.runner.execute import find_notebooks
+
+    if not (folder or check):
+        raise ParameterError("No folder is named.", "xpuq classroom DIR, or xpuq classroom --check")
+    chosen = find_notebooks(lessons.split(",") if lessons else [])
+    if folder:
+        say(f"Course: {course.make_course(folder, chosen)}; begin with its INSTRUCTOR.md")
+    if check:
+        graded = proof.prove(chosen, jobs)
+        shown = graded.assign(ok=[_coloured("ok" if ok else "wrong") for ok in graded["ok"]])
+        _print_table(shown.columns, shown.to_numpy())
+        raise Exit(not graded["ok"].all())
+
+
+@app.command()
+def prefetch(weights: Weights = "digits", model: Models = None, check: Whole = False) -> None:
+    """Fill the caches for a room without a network; exit 1 if --check finds them incomplete."""
+    from xpuqlib.classroom import prefetch as caches
+
+    if check:
+        gone = ", ".join(caches.missing())
+        say(f"Gone or damaged: {gone}. Mend: xpuq prefetch" if gone else "All is there.")
+        raise Exit(bool(gone))
+    manifest = caches.prefetch(tuple(model or MODELS), tuple(dict.fromkeys(("digits", weights))))
+    say(f"Manifest: {manifest}. Copy its folder, and set XPUQLIB_CACHE to the copy.")
 
 
 def _new_folder() -> Path:
     return Path("runs") / time.strftime("%Y%m%d-%H%M%S")
 
 
-def _end(results: list[Result], planned: int, out: Path, what: str, interrupted: bool) -> None:
+def _end(results: "list[Result]", planned: int, out: Path, what: str, interrupted: bool) -> None:
     from xpuqlib.runner.report import write_report
 
     passed = sum(result.result == "passed" for result in results)
     written = f" Results: {write_report(out)}" if results else ""
-    CONSOLE.print(f"{passed} of {planned} {what} passed.{written}", soft_wrap=True)
+    say(f"{passed} of {planned} {what} passed.{written}")
     raise Exit(130 if interrupted else passed < planned)
 
 

@@ -1,0 +1,53 @@
+"""Print how long each explorer takes from a moved control to its new figure; the limit is 150 ms.
+
+What the front end adds, a message each way over loopback, is a few milliseconds.
+"""
+
+import statistics
+import time
+
+import pandas
+import torch
+
+from xpuqlib.data import load_data
+from xpuqlib.models import load_model
+from xpuqlib.pt2e import (
+    XPUInductorQuantizer,
+    calibrate,
+    capture,
+    get_default_xpu_inductor_quantization_config,
+    prepare_pt2e,
+)
+from xpuqlib.widgets import browse_layers, compare_recipes, explore_quantization
+
+LIMIT_MS = 150
+
+
+def main() -> None:
+    """Move the first control of each explorer twenty times."""
+    images = load_data(calibration_batches=1)
+    quantizer = XPUInductorQuantizer()
+    quantizer.set_global(get_default_xpu_inductor_quantization_config())
+    prepared = prepare_pt2e(capture(load_model(), (images.example,)), quantizer)
+    calibrate(prepared, images.calibration)
+    names = ["fp32", "bf16", "int8", "int8-mixed-bf16"]
+    columns = ["accuracy (%)", "SQNR (dB)", "time (ms)", "memory (MB)"]
+    recipes = pandas.DataFrame(torch.rand(4, 4).tolist(), names, columns)
+    explorers = {
+        "quantization": (explore_quantization(torch.randn(500_000).relu()), "bits", (4, 8)),
+        "layers": (browse_layers(prepared), "layer", ("conv1", "layer4.1.conv2")),
+        "recipes": (compare_recipes(recipes, "recipes"), "recipe_0", (False, True)),
+    }
+    for name, (explorer, control, values) in explorers.items():
+        times = []
+        for turn in range(22):
+            start = time.perf_counter()
+            explorer.controls[control].value = values[turn % 2]
+            times.append(1000 * (time.perf_counter() - start))
+        median = statistics.median(times[2:])  # the first two lay the figure out
+        verdict = "ok" if median < LIMIT_MS else "TOO SLOW"
+        print(f"{name}: median {median:.0f} ms, slowest {max(times[2:]):.0f} ms: {verdict}")
+
+
+if __name__ == "__main__":
+    main()

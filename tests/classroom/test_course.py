@@ -1,0 +1,73 @@
+import ast
+
+import nbformat
+import pytest
+import yaml
+from conftest import write_lesson
+
+from xpuqlib.classroom import course
+from xpuqlib.classroom.course import Exercise, make_course, read_exercises
+from xpuqlib.errors import ClassroomError
+
+
+def test_exercises_have_title_and_points(tmp_path):
+    lesson = write_lesson(tmp_path / "01_a.ipynb")
+    assert read_exercises(lesson) == [Exercise("steps", "Exercise 1.1: steps", 2)]
+
+
+def break_cell(lesson, number, **fields):
+    notebook = nbformat.read(lesson, as_version=4)
+    notebook.cells[number].update(fields)
+    nbformat.write(notebook, lesson)
+
+
+@pytest.mark.parametrize(
+    ("number", "fields"),
+    [
+        (0, {"source": "no title"}),
+        (1, {"source": "steps = 255"}),
+        (2, {"metadata": {}}),
+    ],
+)
+def test_half_an_exercise_is_refused(tmp_path, number, fields):
+    lesson = write_lesson(tmp_path / "01_a.ipynb")
+    break_cell(lesson, number, **fields)
+    with pytest.raises(ClassroomError, match="'steps' of 01_a"):
+        make_course(tmp_path / "course", [lesson])
+    assert not (tmp_path / "course").exists()
+
+
+def test_a_lesson_without_exercises_is_refused(tmp_path):
+    lesson = write_lesson(tmp_path / "01_a.ipynb")
+    break_cell(lesson, 1, metadata={})
+    with pytest.raises(ClassroomError, match="no exercises"):
+        read_exercises(lesson)
+
+
+def test_a_course_has_sources_settings_and_guides(tmp_path):
+    lesson = write_lesson(tmp_path / "03_pt2e_default_configuration.ipynb")
+    folder = make_course(tmp_path / "new" / "course", [lesson])
+    made = nbformat.read(folder / "source" / lesson.stem / lesson.name, as_version=4)
+    assert made.cells[1].source == nbformat.read(lesson, as_version=4).cells[1].source
+    assert not any(cell.get("outputs") for cell in made.cells)
+    ast.parse((folder / "nbgrader_config.py").read_text(encoding="utf-8"))
+    guide = (folder / "INSTRUCTOR.md").read_text(encoding="utf-8")
+    known = yaml.safe_load((course.HERE / "guide.yml").read_text(encoding="utf-8"))[lesson.stem]
+    for part in (*known["points"], *known["questions"], "| Exercise 1.1: steps | 2 |",
+                 f"nbgrader generate_assignment {lesson.stem}", "ZE_AFFINITY_MASK"):  # fmt: skip
+        assert part in guide
+    assert f"`{lesson.stem}`" in (folder / "README.md").read_text(encoding="utf-8")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "INSTRUCTOR.md", "README.md", "nbgrader_config.py", "source",
+    ]  # fmt: skip
+    assert [path.name for path in folder.parent.iterdir()] == ["course"]  # nothing is left over
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
+    lesson = write_lesson(tmp_path / "01_a.ipynb")
+    (tmp_path / "empty").mkdir()
+    make_course(tmp_path / "empty", [lesson])
+    with pytest.raises(ClassroomError, match="not empty"):
+        make_course(tmp_path / "empty", [lesson])
+    with pytest.raises(ClassroomError, match="not empty"):
+        make_course(lesson, [lesson])

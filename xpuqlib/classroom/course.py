@@ -1,0 +1,122 @@
+"""An nbgrader course from the lessons: sources, settings, a guide for instructor and students."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+import nbformat
+import yaml
+
+from xpuqlib.errors import ClassroomError, explained
+from xpuqlib.record import read_record
+from xpuqlib.runner.execute import Job
+
+__all__ = ["Exercise", "make_course", "read_exercises"]
+
+HERE = Path(__file__).parent
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise of a lesson: nbgrader's name of its answer cell, its title, its points."""
+
+    name: str
+    title: str
+    points: int
+
+    @property
+    def check(self) -> str:
+        """Name of the cell that grades it."""
+        return f"{self.name}-check"
+
+
+def read_exercises(lesson: Path) -> list[Exercise]:
+    """Read the exercises of a lesson: a title, an answer cell with a solution, a check.
+
+    Raises
+    ------
+    ClassroomError
+        If the lesson has none, or one of them lacks a part.
+    """
+    cells, exercises = nbformat.read(lesson, as_version=4).cells, []
+    for before, cell, after in zip(cells, cells[1:], cells[2:], strict=False):
+        answer, graded = (c.metadata.get("nbgrader", {}) for c in (cell, after))
+        if not answer.get("solution"):
+            continue
+        name = answer.get("grade_id", "")
+        titles = [line for line in before.source.splitlines() if line.startswith("### Exercise")]
+        whole = BEGIN in cell.source and END in cell.source
+        if not titles or not whole or graded.get("grade_id") != f"{name}-check":
+            raise ClassroomError(
+                f"Exercise {name!r} of {lesson.name} lacks its title, its solution or its check.",
+                f"Write '### Exercise …', an answer cell with {BEGIN} and {END}, and a cell "
+                f"'{name}-check' that grades it, one after the other.",
+            )
+        exercises.append(Exercise(name, titles[-1].removeprefix("### "), int(graded["points"])))
+    if not exercises:
+        raise ClassroomError(f"{lesson.name} has no exercises.", "Leave it out of --lessons.")
+    return exercises
+
+
+def make_course(folder: Path, lessons: list[Path]) -> Path:
+    """Make a course for ``nbgrader generate_assignment``; it appears whole or not at all.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        New, or empty.
+    lessons : list of pathlib.Path
+        Each becomes an assignment of its own name.
+
+    Raises
+    ------
+    ClassroomError
+        If the folder holds something, cannot be written, or a lesson has no exercises.
+    """
+    found = {lesson: read_exercises(lesson) for lesson in lessons}
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise ClassroomError(f"{folder} is not empty.", "Choose a new folder for the course.")
+    parent = folder.absolute().parent
+    with explained(OSError, f"{folder} cannot be written", "Choose another.", ClassroomError):
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=parent, prefix=".xpuq") as made:
+            _write(Path(made) / "course", found)
+            if folder.is_dir():
+                folder.rmdir()
+            (Path(made) / "course").rename(folder)
+    return folder
+
+
+def _write(course: Path, found: dict[Path, list[Exercise]]) -> None:
+    for lesson in found:
+        target = course / "source" / lesson.stem / lesson.name
+        target.parent.mkdir(parents=True)
+        without_outputs = Job(lesson, {}).task().notebook
+        target.write_text(f"{without_outputs}\n", encoding="utf-8")
+    shutil.copy(HERE / "nbgrader_config.py", course)
+    guide = yaml.safe_load((HERE / "guide.yml").read_text(encoding="utf-8"))
+    sections = "\n".join(_section(lesson, found[lesson], guide) for lesson in found)
+    names = "\n".join(f"nbgrader generate_assignment {lesson.stem}" for lesson in found)
+    titles = "\n".join(f"- `{lesson.stem}`" for lesson in found)
+    for name in ("INSTRUCTOR.md", "README.md"):
+        text = Template((HERE / name).read_text(encoding="utf-8"))
+        said = text.substitute(guide["measured"], commands=names, lessons=titles, sections=sections)
+        (course / name).write_text(said, encoding="utf-8")
+
+
+def _section(lesson: Path, exercises: list[Exercise], guide: dict) -> str:
+    known = guide.get(lesson.stem, {"minutes": "?", "points": [], "questions": {}})
+    record = read_record(lesson)
+    running = f"{record.seconds:.0f} s on {record.device_name}" if record else "not yet measured"
+    lines = [f"### {lesson.stem}", ""]
+    lines += [f"About {known['minutes']} minutes with its exercises; one run: {running}.", ""]
+    lines += [f"- {point}" for point in known["points"]]
+    lines += ["", "| exercise | points |", "|---|---|"]
+    lines += [f"| {exercise.title} | {exercise.points} |" for exercise in exercises]
+    lines += [f"\n**{question}** {answer}" for question, answer in known["questions"].items()]
+    return "\n".join([*lines, ""])
