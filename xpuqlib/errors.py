@@ -1,15 +1,11 @@
 """One exception hierarchy. Each message names the cause, and the command or line that mends it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = [
-    "CalibrationError", "CaptureError", "DataError", "DeviceError", "EvidenceError",
-    "LoweringError", "ModelError", "ParameterError", "RunError", "TrackError", "XpuqError",
-    "XpuqWarning", "explained",
-]  # fmt: skip
+__all__ = ["CalibrationError", "CaptureError", "ClassroomError", "DataError", "DeviceError",
+           "EvidenceError", "LoweringError", "ModelError", "ParameterError", "RunError",
+           "TrackError", "XpuqError", "XpuqWarning", "explained"]  # fmt: skip
 
 
 class XpuqError(Exception):
@@ -25,8 +21,7 @@ class XpuqError(Exception):
 
     def __init__(self, cause: str, mend: str) -> None:
         super().__init__(f"{cause}\n  Mend: {mend}")
-        self.cause = cause
-        self.mend = mend
+        self.cause, self.mend = cause, mend
 
     def __reduce__(self):
         return type(self), (self.cause, self.mend)  # an error survives the way between processes
@@ -72,14 +67,19 @@ class RunError(XpuqError):
     """A notebook cannot be found, read or executed at all."""
 
 
+class ClassroomError(XpuqError):
+    """A course cannot be made, or nbgrader does not grade it."""
+
+
 class XpuqWarning(UserWarning):
     """Something still works, but not as a person would assume."""
 
 
 @contextmanager
-def explained(kinds: type | tuple[type, ...], cause: str, mend: str) -> Iterator[None]:
-    """Raise a RunError where a library raises one of `kinds`; its own text follows the cause."""
+def explained(kinds: type | tuple[type, ...], cause: str, mend: str,
+              own: type[XpuqError] = RunError) -> Iterator[None]:  # fmt: skip
+    """Raise our `own` error where a library raises one of `kinds`; its text follows the cause."""
     try:
         yield
     except kinds as error:
-        raise RunError(f"{cause}: {error}", mend) from error
+        raise own(f"{cause}: {error}", mend) from error
