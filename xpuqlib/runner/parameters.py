@@ -1,7 +1,5 @@
 """The parameters of the lessons: one schema for the notebooks, the command line and the README."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,10 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from xpuqlib.errors import ParameterError, explained
 from xpuqlib.names import CONFIGURATIONS, DATA, DEVICES, MODELS, WEIGHTS
 
-__all__ = [
-    "LessonParameters", "check_parameters", "describe_parameters", "notebook_parameters",
-    "split_assignments",
-]  # fmt: skip
+__all__ = ["LessonParameters", "check_parameters", "describe_parameters", "notebook_parameters",
+           "split_assignments"]  # fmt: skip
 
 
 def _existing_data(value: str) -> str:
@@ -28,33 +24,34 @@ def _existing_data(value: str) -> str:
     return value
 
 
+_Data = Annotated[str, AfterValidator(_existing_data)]
+
+
 class LessonParameters(BaseModel):
-    """Every parameter that a lesson of this kit may have; a lesson has some of them."""
+    """Every parameter that a lesson of this kit may have, described by the text below it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    device: Literal[DEVICES] = Field("auto", description="where to run; auto: xpu, cuda, then cpu")
-    model: Literal[MODELS] = Field("resnet18", description="torchvision model")
-    weights: Literal[WEIGHTS] = Field(
-        "digits", description="trained here on digits, torchvision's ImageNet weights, or random"
-    )
-    data: Annotated[str, AfterValidator(_existing_data)] = Field(
-        "digits",
-        description="what to calibrate and evaluate on",
-        examples=[*DATA, "a folder of images by class"],
-    )
-    configuration: Literal[CONFIGURATIONS] = Field(
-        "default", description="the tutorial's asymmetric activations, or its symmetric ones"
-    )
-    image_size: int = Field(32, ge=32, le=1024, description="pixels of a side")
-    batch_size: int = Field(32, ge=1, description="images in a batch")
-    calibration_batches: int = Field(8, ge=1, description="batches that the observers see")
-    seed: int = Field(
-        0, ge=0, le=2**32 - 1, description="seed of the choice of images and of random weights"
-    )
+    device: Literal[DEVICES] = "auto"
+    """where to run; auto: xpu, cuda, then cpu"""
+    model: Literal[MODELS] = "resnet18"
+    """torchvision model"""
+    weights: Literal[WEIGHTS] = "digits"
+    """trained here on digits, torchvision's ImageNet weights, or random"""
+    data: _Data = Field("digits", examples=[*DATA, "a folder of images by class"])
+    """what to calibrate and evaluate on"""
+    configuration: Literal[CONFIGURATIONS] = "default"
+    """the tutorial's asymmetric activations, or its symmetric ones"""
+    image_size: int = Field(32, ge=32, le=1024)
+    """pixels of a side"""
+    batch_size: int = Field(32, ge=1)
+    """images in a batch"""
+    calibration_batches: int = Field(8, ge=1)
+    """batches that the observers see"""
+    seed: int = Field(0, ge=0, le=2**32 - 1)
+    """seed of the choice of images and of random weights"""
 
 
-_JSON_TYPES = {"integer": "int", "string": "str"}
 _PLAIN_TYPES = {"int": int, "float": float, "bool": bool, "str": str}
 
 
@@ -94,7 +91,7 @@ def describe_parameters(path: Path | None = None) -> pandas.DataFrame:
     rows = []
     for name, parameter in own.items():
         field = schema.get(name, {})
-        kind = _JSON_TYPES.get(field.get("type")) or parameter["inferred_type_name"]
+        kind = type(field["default"]).__name__ if field else parameter["inferred_type_name"]
         default = parameter["default"].strip("\"'") if parameter else field["default"]
         meaning = field.get("description") or parameter["help"]
         rows.append((name, kind, _choices(field), default, meaning))
