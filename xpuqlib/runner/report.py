@@ -1,15 +1,13 @@
 """The report on a folder of runs: two tables for programs, one page for people."""
 
-from __future__ import annotations
-
-import base64
 import html
-import io
 from pathlib import Path
 from string import Template
 
 import itables
 import pandas
+import yaml
+from IPython.core.pylabtools import print_figure
 from itables.javascript import generate_init_offline_itables_html, to_html_datatable
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
@@ -21,15 +19,7 @@ from xpuqlib.runner.results import Result, read_results, results_frame, write_wh
 __all__ = ["pareto_front", "write_report"]
 
 # Shown where the runs have them: name in the record, heading, factor, digits.
-METRICS = [
-    ("metrics.top1_fp32", "top-1 fp32 (%)", 100, 1),
-    ("metrics.top1_quantized", "top-1 int8 (%)", 100, 1),
-    ("metrics.sqnr_to_fp32_db", "SQNR to fp32 (dB)", 1, 1),
-    ("metrics.latency_fp32_compiled_s", "fp32 compiled (ms)", 1000, 3),
-    ("metrics.latency_quantized_s", "int8 (ms)", 1000, 3),
-    ("metrics.speed_against_fp32_compiled", "speed-up over fp32", 1, 2),
-    ("metrics.size_converted_bytes", "weights (MB)", 1e-6, 2),
-]
+METRICS = yaml.safe_load(Path(__file__).with_name("report.yml").read_text(encoding="utf-8"))
 ACCURACY, LATENCY = "metrics.top1_quantized", "metrics.latency_quantized_s"
 MODES = {"executed": ("o", "#0072b2"), "rehearsed": ("s", "#e69f00"), "reference": ("x", "#666666")}
 
@@ -182,8 +172,6 @@ def _figure(frame: pandas.DataFrame) -> str:
                    minor_formatter=NullFormatter())  # fmt: skip
     axes.grid(alpha=0.3)
     axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    encoded = base64.b64encode(buffer.getvalue()).decode()
+    encoded = print_figure(figure, base64=True, bbox_inches=None, dpi=110)
     text = f"Accuracy over latency of {len(frame)} runs; Pareto front: {', '.join(fronts)}"
     return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{encoded}">'
