@@ -1,7 +1,5 @@
 """Count what Inductor gives to the C++ compiler; what it finds in its cache never comes here."""
 
-from __future__ import annotations
-
 import shlex
 
 from torch._inductor import cpp_builder

@@ -4,8 +4,6 @@ Imports no torch, so it answers where torch is missing or broken. `TRACKS` is th
 truth for versions, and stands in tracks.yml.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from importlib import metadata
@@ -19,10 +17,9 @@ from packaging.version import Version
 
 from xpuqlib.errors import TrackError
 
-__all__ = [
-    "PACKAGES", "TRACKS", "Track", "cache_dir", "current_track", "installed_version",
-    "ipex_mismatch", "pt2e_home", "requirement_problems", "triton_packages", "versions",
-]  # fmt: skip
+__all__ = ["PACKAGES", "TRACKS", "Track", "cache_dir", "current_track", "installed_version",
+           "ipex_mismatch", "pt2e_home", "requirement_problems", "triton_packages",
+           "versions"]  # fmt: skip
 
 IPEX = "intel-extension-for-pytorch"
 PACKAGES = ("torch", "torchvision", "torchao", IPEX)

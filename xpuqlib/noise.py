@@ -1,7 +1,5 @@
 """Filters for known, harmless messages of libraries; noise.yml lists them, with their reasons."""
 
-from __future__ import annotations
-
 import builtins
 import contextlib
 import logging

@@ -1,7 +1,5 @@
 """The run record: what a lesson leaves in its executed notebook, and how to read it back."""
 
-from __future__ import annotations
-
 import math
 import sys
 from pathlib import Path

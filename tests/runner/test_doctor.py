@@ -100,10 +100,13 @@ def test_a_mismatched_ipex_is_seen_and_not_imported(tmp_path, monkeypatch):
     assert found["cpu"]["status"] in ("ok", "warning")  # torch was imported, IPEX was not
 
 
-def test_ipex_is_said_to_be_archived():
-    assert "archived since 2026-03-30" in doctor._said_of(IPEX, "2.8.0")
-    assert doctor._said_of(IPEX, None) == "not installed"
-    assert doctor._said_of("torch", "2.8.0") == "2.8.0"
+def test_ipex_is_said_to_be_archived(pretend, no_probe):
+    pretend(torch=None, torchvision="0.23.0", **{IPEX: "2.8.0"})
+    found = checks()
+    assert found[IPEX].found.startswith("2.8.0; archived since 2026-03-30")
+    assert found["torchvision"].found == "0.23.0"
+    pretend(**{IPEX: None})
+    assert checks()[IPEX].found == "not installed"
 
 
 def test_the_table_shows_a_mend_as_it_must_be_typed(pretend, no_probe, monkeypatch):

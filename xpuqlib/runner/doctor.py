@@ -1,7 +1,5 @@
 """What this machine can run: each check says ok, warning or problem, with its mend."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform
@@ -22,6 +20,7 @@ __all__ = ["Check", "diagnose"]
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 MIN_FREE_GB = 1
+ARCHIVED = "; archived since 2026-03-30, with known security issues unpatched"  # IPEX
 PROBE_SECONDS = 120  # importing torch from a cold disk takes up to a minute
 
 # What int8 wants of a device: its type, the feature, what to know where that is missing.
@@ -64,19 +63,14 @@ def diagnose() -> list[Check]:
     return [*own, *_packages(), *_devices(), _compiler(), _headers(), *_folders()]
 
 
-def _said_of(package: str, version: str | None) -> str:
-    if version and package == environment.IPEX:
-        return f"{version}; archived since 2026-03-30, with known security issues unpatched"
-    return version or "not installed"
-
-
 def _packages() -> list[Check]:
     checks = []
     for package in environment.PACKAGES:
         version = installed_version(package)
         missing = not version and package in ("torch", "torchvision")
-        mend = 'pip install -e ".[current]"'
-        checks.append(_check(package, _said_of(package, version), missing, mend))
+        archived = ARCHIVED if version and package == environment.IPEX else ""
+        found, mend = f"{version or 'not installed'}{archived}", 'pip install -e ".[current]"'
+        checks.append(_check(package, found, missing, mend))
     tritons = environment.triton_packages()
     named = ", ".join(f"{package} {version}" for package, version in tritons.items()) or "none"
     several = ": they overwrite each other's files" if len(tritons) > 1 else ""

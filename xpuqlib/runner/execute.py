@@ -1,7 +1,5 @@
 """Find notebooks, check what is asked of them, and execute them one after the other."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +46,7 @@ def find_notebooks(names: list[str], folder: Path = Path("notebooks")) -> list[P
     found = []
     for name in names:
         matches = [path for path in everything if path.name.startswith(name)]
-        if Path(name).is_file():
-            matches = [Path(name)]
+        matches = [Path(name)] if Path(name).is_file() else matches
         if len(matches) != 1:
             known = ", ".join(path.stem for path in everything) or "none here"
             raise RunError(f"{name!r} matches {len(matches)} notebooks.", f"Name one of: {known}.")

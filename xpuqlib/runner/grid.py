@@ -1,7 +1,5 @@
 """The grid of a sweep: from the command line or from a YAML file."""
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 from typing import Any

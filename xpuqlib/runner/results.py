@@ -1,7 +1,5 @@
 """A folder of executed notebooks: each written whole or not at all, read back, made a table."""
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile
@@ -18,10 +16,8 @@ from xpuqlib.errors import RunError, explained
 from xpuqlib.record import NO_NOTEBOOK, RunRecord, read_record
 from xpuqlib.runner.kernel import FAILED, METADATA, PASSED, Executed
 
-__all__ = [
-    "Result", "check_folder", "compare", "read_results", "results_frame", "store",
-    "write_whole",
-]  # fmt: skip
+__all__ = ["Result", "check_folder", "compare", "read_results", "results_frame", "store",
+           "write_whole"]  # fmt: skip
 
 # Outcomes from worst to best; all others ended early, and are worse.
 RANKS = {"no record": 0, "reference": 1, "rehearsed": 2, "executed": 3}
@@ -176,9 +172,8 @@ def _plain(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 
-def compare(
-    before: list[Result], after: list[Result], slower: float = 0.1, top1: float = 0.01
-) -> pandas.DataFrame:
+def compare(before: list[Result], after: list[Result], slower: float = 0.1,
+            top1: float = 0.01) -> pandas.DataFrame:  # fmt: skip
     """Find what got worse from one folder to another; runs meet by lesson and parameters.
 
     Parameters

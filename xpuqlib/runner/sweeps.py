@@ -1,7 +1,5 @@
 """A notebook over a grid of parameters: on this machine's cores, or on the workers of Dask."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import platform
@@ -48,17 +46,9 @@ def _versions() -> dict[str, str | None]:
     return versions() | {"python": platform.python_version(), "xpuqlib": code}
 
 
-def sweep(
-    notebook: Path | str,
-    grid: Grid | dict[str, Any],
-    out: Path | str,
-    *,
-    jobs: int = 1,
-    scheduler: str | None = None,
-    resources: dict[str, float] | None = None,
-    resume: bool = False,
-    timeout: float | None = None,
-) -> list[Result]:
+def sweep(notebook: Path | str, grid: Grid | dict[str, Any], out: Path | str, *, jobs: int = 1,
+          scheduler: str | None = None, resources: dict[str, float] | None = None,
+          resume: bool = False, timeout: float | None = None) -> list[Result]:  # fmt: skip
     """Execute a notebook once for every run of a grid, each in a kernel of its own.
 
     A finished run is at once a file in `out`, so that whatever ends the sweep loses none.
@@ -163,12 +153,11 @@ def _on_dask(scheduler: str, resources: dict[str, float], group: str) -> Iterato
         # Whatever its Python raises where xpuqlib is not installed.
         with explained(Exception, "A worker cannot use xpuqlib", mend):
             workers = client.run(_describe_worker)
+        slots: Counter[str] = Counter()
         for address, worker in workers.items():
             if worker["versions"] != _versions():
                 differ = f"Worker {address} has {worker['versions']}, here is {_versions()}."
                 raise TrackError(differ, "Install the same versions everywhere.")
-        slots: Counter[str] = Counter()
-        for worker in workers.values():
             fit = [int(worker["resources"].get(name, 0) / n) for name, n in resources.items()]
             slots[worker["host"]] += min([worker["threads"], *fit])
         if not max(slots.values()):  # Dask would wait for such a worker without a word
