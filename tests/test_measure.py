@@ -114,6 +114,18 @@ def test_layer_sqnr_follows_the_error_through_the_layers(before_and_after, tiny)
     assert by_layer["conv"] > 30
 
 
+def test_layer_sqnr_is_before_a_relu_that_works_in_place():
+    torch.manual_seed(0)
+    conv, x = nn.Conv2d(3, 8, 3).eval(), torch.randn(4, 3, 8, 8)
+    found = []
+    for inplace in (True, False):
+        prepared = prepare(capture(nn.Sequential(conv, nn.ReLU(inplace)).eval(), (x,)))
+        prepared(x)
+        kept = copy.deepcopy(prepared)
+        found.append(layer_sqnr(kept, convert_pt2e(prepared), (x,)))
+    assert found[0] == found[1]
+
+
 def test_layer_sqnr_finds_the_layer_that_was_spoiled(before_and_after):
     reference, converted, x = before_and_after
     good = layer_sqnr(reference, converted, (x,))

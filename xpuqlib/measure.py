@@ -106,7 +106,7 @@ def _outputs(
         def run_node(self, node: fx.Node) -> Any:
             output = super().run_node(node)
             if wanted(node):
-                kept[node] = output.detach().cpu()
+                kept[node] = output.detach().to("cpu", copy=True)  # a ReLU may change it in place
             return output
 
     with torch.no_grad():
