@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pandas
 import psutil
+import torch
 
+from xpuqlib.device import choose_device, describe_device
 from xpuqlib.runner.execute import Job
 from xpuqlib.runner.kernel import PASSED, run_task
 
 LESSON = Path("notebooks/03_pt2e_default_configuration.ipynb")
-STUDENTS = (1, 2, 4, 8)
+STUDENTS = (2, 4, 8)
 
 
 def kernels() -> list[psutil.Process]:
@@ -22,9 +24,19 @@ def kernels() -> list[psutil.Process]:
     return [child for child in children if "ipykernel_launcher" in " ".join(child.cmdline())]
 
 
-def watch(peaks: dict[int, int], done: threading.Event) -> None:
-    """Keep the most memory that each kernel had to itself, in bytes."""
+def on_device() -> int:
+    """Bytes in use on the accelerator that the lessons choose; 0 without one."""
+    kind = choose_device().type
+    if kind == "cpu":
+        return 0
+    free, total = getattr(torch, kind).mem_get_info()
+    return total - free
+
+
+def watch(peaks: dict[int | str, int], done: threading.Event) -> None:
+    """Keep the most memory that each kernel had to itself, and all on the device, in bytes."""
     while not done.wait(0.5):
+        peaks["device"] = max(peaks["device"], on_device())
         try:
             for kernel in kernels():
                 held = kernel.memory_full_info().uss
@@ -33,10 +45,11 @@ def watch(peaks: dict[int, int], done: threading.Event) -> None:
             continue  # it ended between two looks
 
 
-def measure(students: int, share: bool) -> tuple[float, float]:
-    """Seconds until all have finished, and the largest memory of one kernel in GB."""
+def measure(students: int, share: bool = False) -> tuple[float, float, float]:
+    """Seconds until all have finished, GB of the largest kernel, GB of all on the device."""
     task = replace(Job(LESSON, {}).task(), share=students if share else None)
-    peaks: dict[int, int] = {}
+    before = on_device()
+    peaks: dict[int | str, int] = {"device": before}
     done = threading.Event()
     watcher = threading.Thread(target=watch, args=(peaks, done))
     watcher.start()
@@ -47,22 +60,25 @@ def measure(students: int, share: bool) -> tuple[float, float]:
     done.set()
     watcher.join()
     assert set(results) == {PASSED}, results
-    return seconds, max(peaks.values()) / 1e9
+    device = (peaks.pop("device") - before) / 1e9
+    return seconds, max(peaks.values()) / 1e9, device
 
 
 def main() -> None:
     """Measure with all threads for each kernel, and with a share of the cores for each."""
-    measure(1, share=False)  # fills the caches
-    alone, _ = measure(1, share=False)
-    rows = []
+    measure(1)  # fills the caches
+    alone, memory, device = measure(1)
+    rows = [(1, "1", "1", f"{memory:.2f}", f"{device:.2f}")]
     for students in STUDENTS:
-        row = {"kernels at once": students}
-        for share, label in ((False, "all cores to each"), (True, "OMP_NUM_THREADS = share")):
-            seconds, memory = measure(students, share)
-            row[f"time against one, {label}"] = f"{seconds / alone:.1f}×"
-        rows.append(row | {"memory of each (GB)": f"{memory:.2f}"})
-    print(f"{LESSON.stem}, one kernel: {alone:.0f} s; {psutil.cpu_count()} cores")
-    print(pandas.DataFrame(rows).to_string(index=False))
+        seconds, memory, device = measure(students)
+        shared, *_ = measure(students, share=True)
+        times = f"{seconds / alone:.2f}", f"{shared / alone:.2f}"
+        rows.append((students, *times, f"{memory:.2f}", f"{device:.2f}"))
+    columns = ["kernels", "time against one", "with a share of the cores each",
+               "memory of each (GB)", "device memory of all (GB)"]  # fmt: skip
+    where = describe_device(choose_device())
+    print(f"{LESSON.stem}, one kernel: {alone:.0f} s; {psutil.cpu_count()} cores, {where.name}")
+    print(pandas.DataFrame(rows, columns=columns).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import torch
 from IPython import get_ipython
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import fx
 
 from xpuqlib import plots
@@ -49,6 +50,11 @@ class Explorer:
 
     def _render(self) -> tuple[str, str]:
         figure, text = self.draw(**{name: c.value for name, c in self.controls.items()})
+        for (
+            axes
+        ) in figure.axes:  # labels take most of the time: few, and not measured for the title
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.set_title(axes.get_title(), y=1)
         size = tuple(figure.get_size_inches())
         if size in self.places:  # the layout takes longer than all the rest: once is enough
             figure.set_layout_engine("none")
@@ -121,7 +127,7 @@ def explore_quantization(values: torch.Tensor, name: str = "activation") -> Expl
         right.set(title="Codes in use", xlabel="code")
         for axes in (left, right):
             axes.set(ylabel="share of values (%)", yscale="log")
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, loc="upper right")
         plain_log_ticks(left, right)
         return figure, (
             f"SQNR {sqnr(values, back):.1f} dB with scale {scale:.4g} and zero point {zero_point}; "
@@ -157,10 +163,14 @@ def browse_layers(prepared: fx.GraphModule, sqnr_by_layer: dict[str, float] | No
         for node in prepared.graph.nodes
         if layer_kind(node) and node.args[0].target in found
     }
+    qparams = {  # once: a histogram observer searches for them each time
+        layer: tuple(value.item() for value in observer.calculate_qparams())
+        for layer, observer in watching.items()
+    }
     became = {layer.name: layer for layer in evidence.layers} if evidence else {}
 
     def draw(layer: str) -> tuple[Figure, str]:
-        scale, zero_point = (value.item() for value in watching[layer].calculate_qparams())
+        scale, zero_point = qparams[layer]
         low, high = watching[layer].min_val.item(), watching[layer].max_val.item()
         text = f"Input of {layer}: {low:.3g} to {high:.3g}, scale {scale:.4g}, zero point "
         text += f"{zero_point}."
@@ -168,7 +178,7 @@ def browse_layers(prepared: fx.GraphModule, sqnr_by_layer: dict[str, float] | No
             text += f" SQNR of its output against fp32: {sqnr_by_layer[layer]:.1f} dB."
         if layer in became:
             text += f" {'An' if became[layer].generated else 'No'} int8 kernel runs it."
-        return plots.draw_observer(watching, layer), text
+        return plots.draw_observer(watching, layer, scale, zero_point), text
 
     layers = list(watching)
     start = {"value": layers[len(layers) // 2], "description": "layer"} | WIDE
