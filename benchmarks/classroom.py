@@ -14,7 +14,7 @@ from xpuqlib.device import choose_device, describe_device
 from xpuqlib.runner.execute import Job
 from xpuqlib.runner.kernel import PASSED, run_task
 
-LESSON = Path("notebooks/03_pt2e_default_configuration.ipynb")
+LESSON = Path("notebooks/01_quantization_by_hand.ipynb")
 STUDENTS = (2, 4, 8)
 
 

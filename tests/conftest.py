@@ -42,6 +42,11 @@ def pytest_runtest_setup(item):
             pytest.skip(f"no {kind} device is available to torch {torch.__version__} here")
 
 
+def pytest_collection_modifyitems(items):
+    # Grading uses all cores: last, when the other track has ended that may run at the same time.
+    items.sort(key=lambda item: "test_every_lesson_grades" in item.name)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
     report = yield
