@@ -127,7 +127,9 @@ def test_a_lesson_runs_in_jupyterlab(lab, browser, lesson):
                     moved.append(move(explorer, control, keys))
             assert len(moved) >= 1
             assert min(moved) < SLOWEST
-            assert all(label.strip() for label in explorer.locator("label").all_inner_texts())
+            controls = explorer.locator(".widget-hbox > *").all_inner_texts()
+            assert len(controls) == len(moved)
+            assert all(text.strip() for text in controls)  # its label
             inside = "e => e.scrollWidth <= e.closest('.jp-OutputArea-output').clientWidth + 1"
             assert explorer.evaluate(inside)
             explorer.screenshot(path=SHOTS / f"{lesson.stem}-explorer-{number + 1}.png")
