@@ -155,7 +155,7 @@ def draw_bars(table: pandas.DataFrame, title: str, *, errors: pandas.DataFrame |
             if value == value:
                 axes.annotate(said, (max(value, 0) + more, row), va="center")
         axes.set_xlabel(column)
-        axes.margins(x=0.15)
+        axes.margins(x=0.25)
     panels[0][0].invert_yaxis()
     figure.suptitle(title, fontsize="medium")
     return figure

@@ -60,6 +60,8 @@ class Explorer:
             figure.set_layout_engine("none")
             for axes, place in zip(figure.axes, self.places[size], strict=True):
                 axes.set_position(place)
+        else:
+            figure.get_layout_engine().set(w_pad=0.15)  # room for longer labels of later figures
         buffer = io.BytesIO()
         figure.set_dpi(80)
         # Half the time of savefig, which draws twice.
