@@ -199,7 +199,9 @@ def classroom(folder: CourseFolder = None, lessons: Lessons = None, check: Proof
     if check:
         graded = proof.prove(chosen, jobs)
         shown = graded.assign(ok=[_coloured("ok" if ok else "wrong") for ok in graded["ok"]])
+        shown["lesson"] = shown["lesson"].str[:2]
         _print_table(shown.columns, shown.to_numpy())
+        CONSOLE.print(f"{graded['ok'].sum()} of {len(graded)} are graded as they must be.")
         raise Exit(not graded["ok"].all())
 
 
