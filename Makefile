@@ -37,7 +37,7 @@ lab: $(STAMP) ## JupyterLab on the lessons
 
 notebooks: $(STAMP) ## execute the lessons in place, on the CPU, as they are committed
 	CUDA_VISIBLE_DEVICES= ONEAPI_DEVICE_SELECTOR='!*:gpu' $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
-		--ExecutePreprocessor.record_timing=False \
+		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
 		notebooks/*.ipynb
 	$(BIN)/jupyter nbconvert --to notebook --inplace --CoalesceStreamsPreprocessor.enabled=True \
 		notebooks/*.ipynb # progress bars: once more, now that their output is there

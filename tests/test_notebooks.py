@@ -67,6 +67,16 @@ def test_outputs_hold_no_errors_warnings_paths_or_names(path):
 
 
 @each_lesson
+def test_committed_explorers_are_plain_figures(path):
+    notebook = nbformat.read(path, as_version=4)
+    assert "widgets" not in notebook.metadata
+    shown = [o.data for cell in cells(path) for o in cell.outputs if "data" in o]
+    assert not any("application/vnd.jupyter.widget-view+json" in data for data in shown)
+    explorers = [c for c in cells(path) if re.match(r"explore_|browse_|compare_recipes", c.source)]
+    assert all("image/png" in cell.outputs[0].data for cell in explorers)
+
+
+@each_lesson
 def test_a_lesson_checks_itself_and_ends_with_its_record(path):
     assert any("NBVAL_CHECK_OUTPUT" in cell.source for cell in cells(path))
     last = cells(path)[-1]
