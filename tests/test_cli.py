@@ -127,6 +127,7 @@ def workshop(tmp_path, monkeypatch):
     kept = lesson.parent / "wrong_answers" / "01_a.yml"
     kept.parent.mkdir()
     kept.write_text("steps: [{answer: 'steps = 256', hint: There are 255 steps}]")
+    (tmp_path / "text").write_text("no JSON")
     monkeypatch.chdir(tmp_path)
     return lesson
 
@@ -144,6 +145,7 @@ def test_classroom_makes_a_course(workshop):
         ([], "No folder is named"),
         (["notebooks"], "not empty"),
         (["course", "--lessons", "01,07"], "'07' matches 0 notebooks"),
+        (["course", "--lessons", "text"], "text is no notebook"),
     ],
 )
 def test_classroom_names_what_is_wrong(workshop, arguments, error):

@@ -41,9 +41,11 @@ def read_exercises(lesson: Path) -> list[Exercise]:
     Raises
     ------
     ClassroomError
-        If the lesson has none, or one of them lacks a part.
+        If it is no notebook, has no exercises, or one of them lacks a part.
     """
-    cells, exercises = nbformat.read(lesson, as_version=4).cells, []
+    mend = "Name lessons, such as --lessons 01,03."
+    with explained((ValueError, AttributeError), f"{lesson} is no notebook", mend, ClassroomError):
+        cells, exercises = nbformat.read(lesson, as_version=4).cells, []
     for before, cell, after in zip(cells, cells[1:], cells[2:], strict=False):
         answer, graded = (c.metadata.get("nbgrader", {}) for c in (cell, after))
         if not answer.get("solution"):
