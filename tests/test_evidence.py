@@ -43,6 +43,7 @@ def test_resnet18_is_proved_layer_by_layer(resnet_flow):
     # Saturating 16-bit sums cost about 20 dB where there is no VNNI.
     assert proof.sqnr_to_fp32 > (30 if cpu_has_vnni() else 15)
     assert proof.sqnr_to_reference > (40 if cpu_has_vnni() else 15)
+    assert proof.sqnr_reference_to_fp32 > 30  # no kernel, nothing saturates
     proof.require_int8()
 
 
@@ -216,6 +217,29 @@ def test_failure_7_outputs_that_prove_nothing():
 def test_numbers_that_prove_nothing_raise(tiny_flow, wrong, message):
     with pytest.raises(EvidenceError, match=message):
         replace(evidence_of(tiny_flow), **wrong).require_int8()
+
+
+@pytest.mark.parametrize(
+    ("vnni", "device", "quantizing", "least"),
+    [
+        (True, "cpu", 40.0, "30.0"),
+        (False, "xpu", 40.0, "30.0"),
+        (True, "cpu", 28.0, "22.0"),  # a net that makes noise stronger
+        (True, "cpu", 25.0, None),
+        (False, "cpu", 40.0, None),  # sums of products saturate
+    ],
+)
+def test_lowering_may_do_no_more_than_rounding(
+    tiny_flow, monkeypatch, vnni, device, quantizing, least
+):
+    monkeypatch.setattr("xpuqlib.evidence.cpu_has_vnni", lambda: vnni)
+    numbers = {"sqnr_to_reference": 20.9, "sqnr_reference_to_fp32": quantizing}
+    proof = replace(evidence_of(tiny_flow), device=device, **numbers)
+    if least is None:
+        proof.require_int8()
+    else:
+        with pytest.raises(EvidenceError, match=f"20.9 dB from the .* not at least {least}:"):
+            proof.require_int8()
 
 
 @pytest.mark.parametrize(
