@@ -124,6 +124,13 @@ def test_calibrate_warns_of_another_preprocessing(prepared, wrong):
         pt2e.calibrate(model, [wrong(x)], like=x)
 
 
+def test_calibrate_warns_of_pixels_that_were_not_normalized(prepared):
+    model, x = prepared
+    pixels = torch.rand_like(x)
+    with pytest.warns(XpuqWarning, match="same preprocessing"):
+        pt2e.calibrate(model, [pixels], like=1.9 * pixels - 0.9)
+
+
 def test_calibrate_is_quiet_about_the_same_preprocessing(prepared, recwarn):
     model, x = prepared
     pt2e.calibrate(model, [x], like=torch.randn_like(x))

@@ -189,7 +189,8 @@ def _warn_if_unlike(seen: Calibration, deviation: float, like: torch.Tensor) -> 
     low, high = like.amin().item(), like.amax().item()
     usual = like.float().std().item()
     outside = max(abs(seen.minimum - low), abs(seen.maximum - high)) / max(high - low, 1e-12)
-    if outside > 0.5 or not 0.5 < deviation / max(usual, 1e-12) < 2:
+    # Pixels in 0…1 for -1…1 are half of the range outside.
+    if outside > 0.4 or not 0.5 < deviation / max(usual, 1e-12) < 2:
         said = (
             f"Calibration images lie in [{seen.minimum:.3g}, {seen.maximum:.3g}] with deviation "
             f"{deviation:.3g}, evaluation images in [{low:.3g}, {high:.3g}] with {usual:.3g}. "
