@@ -99,12 +99,12 @@ def _table(frame: pandas.DataFrame, results: list[Result], baseline: str | None)
     known = [metric for metric in METRICS if metric[0] in metrics]
     others = [(name, name.removeprefix("metrics."), 1, 4) for name in metrics[:8]]
     for name, heading, factor, digits in known or others:
-        values = frame[name].astype(float) * factor
+        values = frame[name].astype("Float64") * factor  # nullable: what is missing stays empty
         table[html.escape(heading)] = values.round(digits)
         if baseline and name == ACCURACY:
             table["Δ top-1 int8 (points)"] = (values - values[baseline]).round(1)
         if baseline and name == LATENCY:
-            values = _per_image(frame)
+            values = _per_image(frame).astype("Float64")
             table["Δ int8 (% per image)"] = (100 * (values / values[baseline] - 1)).round(1)
     if "compiled_files" in frame:
         table["C++ files compiled"] = frame["compiled_files"].astype("Int64")
