@@ -15,7 +15,7 @@ from xpuqlib.runner.execute import Job
 from xpuqlib.runner.kernel import PASSED, run_task
 
 LESSON = Path("notebooks/01_quantization_by_hand.ipynb")
-STUDENTS = (2, 4, 8)
+STUDENTS = (2, 4, 8, 30)
 
 
 def kernels() -> list[psutil.Process]:
@@ -70,6 +70,9 @@ def main() -> None:
     alone, memory, device = measure(1)
     rows = [(1, "1", "1", f"{memory:.2f}", f"{device:.2f}")]
     for students in STUDENTS:
+        if students * 1e9 * memory > psutil.virtual_memory().available:
+            print(f"{students} kernels would not fit into this machine's memory.")
+            break
         seconds, memory, device = measure(students)
         shared, *_ = measure(students, share=True)
         times = f"{seconds / alone:.2f}", f"{shared / alone:.2f}"
