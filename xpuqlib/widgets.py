@@ -50,9 +50,8 @@ class Explorer:
 
     def _render(self) -> tuple[str, str]:
         figure, text = self.draw(**{name: c.value for name, c in self.controls.items()})
-        for (
-            axes
-        ) in figure.axes:  # labels take most of the time: few, and not measured for the title
+        # Labels take most of the time: few, and not measured for the title.
+        for axes in figure.axes:
             axes.xaxis.set_major_locator(MaxNLocator(5))
             axes.set_title(axes.get_title(), y=1)
         size = tuple(figure.get_size_inches())
