@@ -52,7 +52,7 @@ def capture(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> fx.Gr
 
     ``torch.export.export(model, example_inputs, strict=True).module()`` under ``no_grad``:
     non-strict graphs lack what the quantizer looks for, so that it finds nothing on torch 2.8
-    (pytorch/pytorch#160095) and raises on later ones.
+    and 2.11 (pytorch/pytorch#160095) and raises on 2.14 and 2.15.
 
     Parameters
     ----------
