@@ -221,25 +221,27 @@ def test_numbers_that_prove_nothing_raise(tiny_flow, wrong, message):
 
 
 @pytest.mark.parametrize(
-    ("vnni", "device", "quantizing", "least"),
+    ("vnni", "device", "lowering", "quantizing", "least"),
     [
-        (True, "cpu", 40.0, "30.0"),
-        (False, "xpu", 40.0, "30.0"),
-        (True, "cpu", 28.0, "22.0"),  # a net that makes noise stronger
-        (True, "cpu", 25.0, None),
-        (False, "cpu", 40.0, None),  # sums of products saturate
+        (True, "cpu", 20.9, 40.0, "30.0"),
+        (False, "xpu", 20.9, 40.0, "30.0"),
+        (True, "cpu", 20.9, 28.0, "22.0"),  # a net that makes noise stronger
+        (True, "cpu", 20.9, 25.0, None),
+        (True, "cpu", 9.9, 12.0, "10.0"),
+        (False, "cpu", 20.9, 40.0, None),  # sums of products saturate
+        (False, "cpu", 9.9, 40.0, "10.0"),
     ],
 )
 def test_lowering_may_do_no_more_than_rounding(
-    tiny_flow, monkeypatch, vnni, device, quantizing, least
+    tiny_flow, monkeypatch, vnni, device, lowering, quantizing, least
 ):
     monkeypatch.setattr("xpuqlib.evidence.cpu_has_vnni", lambda: vnni)
-    numbers = {"sqnr_to_reference": 20.9, "sqnr_reference_to_fp32": quantizing}
+    numbers = {"sqnr_to_reference": lowering, "sqnr_reference_to_fp32": quantizing}
     proof = replace(evidence_of(tiny_flow), device=device, **numbers)
     if least is None:
         proof.require_int8()
     else:
-        with pytest.raises(EvidenceError, match=f"20.9 dB from the .* not at least {least}:"):
+        with pytest.raises(EvidenceError, match=f"{lowering} dB from the .* not at least {least}:"):
             proof.require_int8()
 
 

@@ -23,7 +23,7 @@ from xpuqlib.measure import flat_output, sqnr
 __all__ = ["Evidence", "LayerEvidence", "collect_evidence"]
 
 MIN_SQNR_TO_REFERENCE = 30.0  # dB, also with bf16 between; Inductor's wrong max-pools left 20.9
-MIN_SQNR_SATURATING = 10.0  # dB; the same where sums of products can saturate at 16 bits
+MIN_SQNR_SATURATING = 10.0  # dB; everywhere, also where sums of products saturate at 16 bits
 ROUNDING = 6.0  # dB; where a net makes noise stronger, rounding may do twice what quantizing does
 MIN_SQNR_TO_FP32 = 3.0  # dB; under it the error is nearly as strong as the signal
 
@@ -143,7 +143,7 @@ class Evidence:
             raise EvidenceError(cause, mend)
         saturating = self.device == "cpu" and not cpu_has_vnni()
         usual = MIN_SQNR_SATURATING if saturating else MIN_SQNR_TO_REFERENCE
-        least = min(usual, self.sqnr_reference_to_fp32 - ROUNDING)
+        least = max(MIN_SQNR_SATURATING, min(usual, self.sqnr_reference_to_fp32 - ROUNDING))
         if not self.sqnr_to_reference >= least:
             cause = f"The lowered model is {self.sqnr_to_reference:.1f} dB from the Q/DQ reference"
             cause += (
