@@ -23,7 +23,7 @@ from xpuqlib.pt2e import capture, convert_pt2e
 
 RELEASE = Version(torch.__version__).release[:2]
 matches_nothing = pytest.mark.skipif(RELEASE > (2, 11), reason="seen on torch 2.8 and 2.11")
-since_2_14 = pytest.mark.skipif(RELEASE < (2, 14), reason="so since torch 2.14")
+since_2_14 = pytest.mark.skipif(RELEASE < (2, 14), reason="seen since torch 2.14")
 
 
 def evidence_of(flow: Flow) -> Evidence:
