@@ -10,8 +10,8 @@ import pandas
 import psutil
 import torch
 
-from xpuqlib.device import choose_device, describe_device
-from xpuqlib.runner.execute import Job
+from xpuqlib.machine.device import choose_device, describe_device
+from xpuqlib.runner.execution import Job
 from xpuqlib.runner.kernel import PASSED, run_task
 
 LESSON = Path("notebooks/01_quantization_by_hand.ipynb")
@@ -77,8 +77,13 @@ def main() -> None:
         shared, *_ = measure(students, share=True)
         times = f"{seconds / alone:.2f}", f"{shared / alone:.2f}"
         rows.append((students, *times, f"{memory:.2f}", f"{device:.2f}"))
-    columns = ["kernels", "time against one", "with a share of the cores each",
-               "memory of each (GB)", "device memory of all (GB)"]  # fmt: skip
+    columns = [
+        "kernels",
+        "time against one",
+        "with a share of the cores each",
+        "memory of each (GB)",
+        "device memory of all (GB)",
+    ]
     where = describe_device(choose_device())
     print(f"{LESSON.stem}, one kernel: {alone:.0f} s; {psutil.cpu_count()} cores, {where.name}")
     print(pandas.DataFrame(rows, columns=columns).to_string(index=False))

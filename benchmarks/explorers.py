@@ -9,16 +9,16 @@ import time
 import pandas
 import torch
 
-from xpuqlib.data import load_data
-from xpuqlib.models import load_model
-from xpuqlib.pt2e import (
+from xpuqlib.material.data import load_data
+from xpuqlib.material.models import load_model
+from xpuqlib.recipe.calibration import calibrate
+from xpuqlib.recipe.pt2e import (
     XPUInductorQuantizer,
-    calibrate,
     capture,
     get_default_xpu_inductor_quantization_config,
     prepare_pt2e,
 )
-from xpuqlib.widgets import browse_layers, compare_recipes, explore_quantization
+from xpuqlib.show.explorers import browse_layers, compare_recipes, explore_quantization
 
 LIMIT_MS = 150
 

@@ -4,8 +4,8 @@ import sys
 import time
 from pathlib import Path
 
-from xpuqlib.record import read_record
-from xpuqlib.runner.execute import execute, find_notebooks, plan
+from xpuqlib.proof.record import read_record
+from xpuqlib.runner.execution import execute, find_notebooks, plan
 
 PARAMETERS = {"model": "resnet18", "weights": "random", "batch_size": 32, "image_size": 224}
 

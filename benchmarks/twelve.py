@@ -28,9 +28,11 @@ def on_dask(out: Path, folder: Path) -> list:
     dask = [sys.executable, "-m", "dask"]
     options = ["--host", "127.0.0.1", "--no-dashboard"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    started = [subprocess.Popen(
-        [*dask, "scheduler", "--port", "0", *options, "--scheduler-file", str(address)], **quiet
-    )]  # fmt: skip
+    started = [
+        subprocess.Popen(
+            [*dask, "scheduler", "--port", "0", *options, "--scheduler-file", str(address)], **quiet
+        )
+    ]
     try:
         while not (address.exists() and address.read_text().endswith("}")):
             time.sleep(0.1)

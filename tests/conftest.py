@@ -11,11 +11,11 @@ import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from torch import fx, nn
 
-from xpuqlib.data import load_data
-from xpuqlib.environment import current_track
-from xpuqlib.lowering import Lowered, lower
-from xpuqlib.models import load_model
-from xpuqlib.pt2e import (
+from xpuqlib.machine.environment import current_track
+from xpuqlib.material.data import load_data
+from xpuqlib.material.models import load_model
+from xpuqlib.recipe.lowering import Lowered, lower
+from xpuqlib.recipe.pt2e import (
     XPUInductorQuantizer,
     capture,
     convert_pt2e,
@@ -82,7 +82,7 @@ def write_lesson(path: Path, expected: int = 255) -> Path:
             metadata={"nbgrader": common | answer},
         ),
         new_code_cell(
-            "from xpuqlib.exercises import check\n"
+            "from xpuqlib.classroom.exercises import check\n"
             f"check(steps, {expected}, usual={{'There are 255 steps.': {511 - expected}}}, "
             "hint='Count.', points=2)",
             metadata={"nbgrader": common | graded | {"points": 2}},
@@ -96,7 +96,7 @@ def write_lesson(path: Path, expected: int = 255) -> Path:
 
 # The last cell of a notebook that behaves like a lesson.
 RECORD = """
-from xpuqlib.record import RunRecord
+from xpuqlib.proof.record import RunRecord
 RunRecord(
     lesson="a", parameters={"n": n, "batch_size": 10}, device="cpu", device_name="c",
     mode="rehearsed", seconds=0,

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from conftest import chromium, wait_until
 
-from xpuqlib.environment import current_track
-from xpuqlib.record import MIME_TYPE
+from xpuqlib.machine.environment import current_track
+from xpuqlib.proof.record import MIME_TYPE
 
 ROOT = Path(__file__).parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -54,13 +54,23 @@ def lab(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
-        f"--ServerApp.port={port}", "--ServerApp.ip=127.0.0.1", "--ServerApp.port_retries=0",
-        "--IdentityProvider.token=lessons", f"--ServerApp.root_dir={home / 'notebooks'}",
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        f"--ServerApp.port={port}",
+        "--ServerApp.ip=127.0.0.1",
+        "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=lessons",
+        f"--ServerApp.root_dir={home / 'notebooks'}",
         "--LabApp.expose_app_in_browser=True",
-    ]  # fmt: skip
-    folders = {"JUPYTERLAB_SETTINGS_DIR": home / "settings", "JUPYTER_CONFIG_DIR": home / "config",
-               "JUPYTERLAB_WORKSPACES_DIR": home / "workspaces"}  # fmt: skip
+    ]
+    folders = {
+        "JUPYTERLAB_SETTINGS_DIR": home / "settings",
+        "JUPYTER_CONFIG_DIR": home / "config",
+        "JUPYTERLAB_WORKSPACES_DIR": home / "workspaces",
+    }
     environment = os.environ | {name: str(path) for name, path in folders.items()}
     with open(home / "log", "wb") as log:
         server = subprocess.Popen(

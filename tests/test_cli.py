@@ -10,11 +10,11 @@ from conftest import alive, wait_until, write_lesson, write_notebook
 from torch import nn
 from typer.testing import CliRunner
 
-from xpuqlib import models
-from xpuqlib.classroom import prefetch
+from xpuqlib.classroom import caches
 from xpuqlib.cli import app
-from xpuqlib.environment import current_track
 from xpuqlib.errors import ModelError, XpuqError
+from xpuqlib.machine.environment import current_track
+from xpuqlib.material import models
 
 RUNNER = CliRunner()
 XPUQ = [sys.executable, "-m", "xpuqlib"]
@@ -72,7 +72,7 @@ def test_wrong_input_is_an_error_before_any_kernel(arguments, message, tmp_path)
     run = xpuq("run", *arguments, "--out", tmp_path / "out")
     assert run.returncode == 2
     assert message in run.stderr
-    assert "Mend: " in run.stderr
+    assert "Fix: " in run.stderr
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "out").exists()
 
@@ -80,7 +80,7 @@ def test_wrong_input_is_an_error_before_any_kernel(arguments, message, tmp_path)
 def test_doctor_speaks_json_and_table():
     run = xpuq("doctor", "--json")
     assert run.returncode == 0
-    assert {"name", "status", "found", "mend"} == set(json.loads(run.stdout)[0])
+    assert {"name", "status", "found", "fix"} == set(json.loads(run.stdout)[0])
     table = xpuq("doctor", env=wide())
     assert table.returncode == 0
     assert "C++ compiler" in table.stdout
@@ -99,10 +99,13 @@ def test_ctrl_c_ends_the_kernel_and_keeps_what_was_finished(tmp_path):
     out = tmp_path / "out"
     run = subprocess.Popen(
         [*XPUQ, "run", *map(str, (first, wait, last)), "--out", str(out)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=wide(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=wide(),
         # A suite started in the background of a script would pass on that Ctrl-C is ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     wait_until(lambda: pid_file.exists() and pid_file.read_text(), 60)
     run.send_signal(signal.SIGINT)
     stdout, stderr = run.communicate(timeout=60)
@@ -170,7 +173,7 @@ def test_classroom_check_says_whether_it_grades(workshop, right, code):
 def test_prefetch_compares_with_its_manifest(tmp_path, monkeypatch):
     monkeypatch.setenv("XPUQLIB_CACHE", str(tmp_path))
     monkeypatch.setattr(models, "_train_on_digits", lambda name: nn.Linear(2, 2))
-    monkeypatch.setattr(prefetch, "load_model", lambda name, source: models.digits_weights(name))
+    monkeypatch.setattr(caches, "load_model", lambda name, source: models.digits_weights(name))
     result = RUNNER.invoke(app, ["prefetch", "--model", "resnet18"])
     assert result.exit_code == 0, result.output
     assert "manifest.json" in result.output

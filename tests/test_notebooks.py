@@ -13,8 +13,8 @@ import nbformat
 import pandas
 import pytest
 
-from xpuqlib.environment import IPEX, installed_version
-from xpuqlib.record import MIME_TYPE, read_record
+from xpuqlib.machine.environment import IPEX, installed_version
+from xpuqlib.proof.record import MIME_TYPE, read_record
 from xpuqlib.runner.parameters import LessonParameters, check_parameters, notebook_parameters
 
 ROOT = Path(__file__).parent.parent
@@ -90,8 +90,11 @@ def test_a_lesson_checks_itself_and_ends_with_its_record(path):
 def run(out, *arguments):
     child = subprocess.run(
         [sys.executable, "-m", "xpuqlib", "run", *arguments, "--out", str(out)],
-        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"},
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "200"},
+    )
     assert child.returncode == 0, child.stdout + child.stderr
     return {path.stem: read_record(path) for path in out.glob("*.ipynb")}
 

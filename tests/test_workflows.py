@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from xpuqlib.environment import TRACKS
+from xpuqlib.machine.environment import TRACKS
 
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = ROOT / ".github" / "workflows"

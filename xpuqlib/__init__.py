@@ -1,10 +1,10 @@
 """Helper of a teaching kit on int8 post-training quantization for Intel GPUs with PyTorch.
 
-Importing the package imports no torch: ``xpuqlib.environment`` and ``xpuq doctor`` must answer
-where torch is missing or broken.
+Importing the package imports no torch: ``xpuqlib.machine.environment`` and ``xpuq doctor``
+must answer where torch is missing or broken.
 """
 
-from xpuqlib.noise import filter_known_noise
+from xpuqlib.machine.noise import filter_known_noise
 
 __version__ = "0.1.0"
 

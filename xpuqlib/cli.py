@@ -20,9 +20,13 @@ from xpuqlib.names import DEVICES, MODELS
 if TYPE_CHECKING:
     from xpuqlib.runner.results import Result
 
-app = Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-            help="int8 post-training quantization lessons for Intel GPUs.")  # fmt: skip
-CONSOLE = Console(markup=False, emoji=False)  # an error or a mend may hold [brackets]
+app = Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="int8 post-training quantization lessons for Intel GPUs.",
+)
+CONSOLE = Console(markup=False, emoji=False)  # an error or a fix may hold [brackets]
 say = partial(CONSOLE.print, soft_wrap=True)  # a path is not broken
 String, Strings = str | None, list[str] | None
 COLOURS = {"ok": "green", "passed": "green", "warning": "yellow"}
@@ -76,29 +80,29 @@ def _print_table(columns: Iterable[str], rows: Iterable, title: str | None = Non
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Check this machine; exit 1 when a lesson could not run."""
-    from xpuqlib.runner.doctor import PROBLEM, diagnose
+    from xpuqlib.machine.doctor import PROBLEM, diagnose
 
     checks = diagnose()
     if as_json:
         print(json.dumps([asdict(check) for check in checks], indent=2))
     else:
-        rows = ((c.name, _coloured(c.status), c.found, c.mend) for c in checks)
-        _print_table(("check", "", "found", "mend"), rows, title="xpuq doctor")
+        rows = ((c.name, _coloured(c.status), c.found, c.fix) for c in checks)
+        _print_table(("check", "", "found", "fix"), rows, title="xpuq doctor")
     raise Exit(any(check.status == PROBLEM for check in checks))
 
 
 @app.command()
 def run(notebooks: Names = None, p: Value = None, device: Device = None, out: Out = None) -> None:
     """Execute notebooks in order, each in its own kernel; exit 1 if any failed."""
-    from xpuqlib.runner import execute, kernel, parameters
+    from xpuqlib.runner import execution, kernel, parameters
 
     values = parameters.split_assignments((p or []) + ([f"device={device}"] if device else []))
-    jobs = execute.plan(execute.find_notebooks(notebooks or []), values)
+    jobs = execution.plan(execution.find_notebooks(notebooks or []), values)
     out, results, interrupted = out or _new_folder(), [], False
     try:
         for number, job in enumerate(jobs, start=1):
             CONSOLE.print(f"{number}/{len(jobs)} {job.notebook.stem}", style="bold")
-            results.append(execute.execute(job, out))
+            results.append(execution.execute(job, out))
             if results[-1].result == kernel.INTERRUPTED:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:  # also between two notebooks, or while a page was written
@@ -112,11 +116,19 @@ def run(notebooks: Names = None, p: Value = None, device: Device = None, out: Ou
 
 
 @app.command()
-def sweep(notebook: Name, p: Values = None, grid: GridFile = None, jobs: Jobs = 1,
-          scheduler: Scheduler = None, resources: Resources = None, out: Out = None,
-          resume: Resume = False, timeout: Timeout = None) -> None:  # fmt: skip
+def sweep(
+    notebook: Name,
+    p: Values = None,
+    grid: GridFile = None,
+    jobs: Jobs = 1,
+    scheduler: Scheduler = None,
+    resources: Resources = None,
+    out: Out = None,
+    resume: Resume = False,
+    timeout: Timeout = None,
+) -> None:
     """Execute a notebook over a grid of parameters; exit 1 if any run failed."""
-    from xpuqlib.runner import execute, parameters, results, sweeps
+    from xpuqlib.runner import execution, parameters, results, sweeps
     from xpuqlib.runner.grid import Grid, read_grid
 
     if grid and p:
@@ -131,11 +143,19 @@ def sweep(notebook: Name, p: Values = None, grid: GridFile = None, jobs: Jobs = 
         amounts = {name: float(number) for name, number in pairs.items()}
     except ValueError as error:
         raise ParameterError(f"--resources {resources} is unclear.", "Write XPU=1.") from error
-    [path] = execute.find_notebooks([notebook])
+    [path] = execution.find_notebooks([notebook])
     out = out or _new_folder()
     try:
-        ended = sweeps.sweep(path, chosen, out, jobs=jobs, scheduler=scheduler, resources=amounts,
-                             resume=resume, timeout=timeout)  # fmt: skip
+        ended = sweeps.sweep(
+            path,
+            chosen,
+            out,
+            jobs=jobs,
+            scheduler=scheduler,
+            resources=amounts,
+            resume=resume,
+            timeout=timeout,
+        )
         planned, interrupted = len(ended), False
     except KeyboardInterrupt:
         planned, interrupted = len(chosen.runs()), True
@@ -172,7 +192,7 @@ def compare(before: Before, after: After, slower: Slower = 0.1, top1: Top1 = 0.0
 @app.command()
 def parameters(notebook: OneName = None, markdown: Markdown = False) -> None:
     """Print every parameter: name, type, choices, default, meaning."""
-    from xpuqlib.runner.execute import find_notebooks
+    from xpuqlib.runner.execution import find_notebooks
     from xpuqlib.runner.parameters import describe_parameters
 
     table = describe_parameters(find_notebooks([notebook])[0] if notebook else None)
@@ -185,11 +205,12 @@ def parameters(notebook: OneName = None, markdown: Markdown = False) -> None:
 
 
 @app.command()
-def classroom(folder: CourseFolder = None, lessons: Lessons = None, check: Proof = False,
-              jobs: Jobs = 1) -> None:  # fmt: skip
+def classroom(
+    folder: CourseFolder = None, lessons: Lessons = None, check: Proof = False, jobs: Jobs = 1
+) -> None:
     """Make an nbgrader course from the lessons, or prove that they grade; exit 1 if not."""
-    from xpuqlib.classroom import course, proof
-    from xpuqlib.runner.execute import find_notebooks
+    from xpuqlib.classroom import course, grading
+    from xpuqlib.runner.execution import find_notebooks
 
     if not (folder or check):
         raise ParameterError("No folder is named.", "xpuq classroom DIR, or xpuq classroom --check")
@@ -197,7 +218,7 @@ def classroom(folder: CourseFolder = None, lessons: Lessons = None, check: Proof
     if folder:
         say(f"Course: {course.make_course(folder, chosen)}; begin with its INSTRUCTOR.md")
     if check:
-        graded = proof.prove(chosen, jobs)
+        graded = grading.prove(chosen, jobs)
         shown = graded.assign(ok=[_coloured("ok" if ok else "wrong") for ok in graded["ok"]])
         shown["lesson"] = shown["lesson"].str[:2]
         _print_table(shown.columns, shown.to_numpy())
@@ -208,11 +229,11 @@ def classroom(folder: CourseFolder = None, lessons: Lessons = None, check: Proof
 @app.command()
 def prefetch(weights: Weights = "digits", model: Models = None, check: Whole = False) -> None:
     """Fill the caches for a room without a network; exit 1 if --check finds them incomplete."""
-    from xpuqlib.classroom import prefetch as caches
+    from xpuqlib.classroom import caches
 
     if check:
         gone = ", ".join(caches.missing())
-        say(f"Gone or damaged: {gone}. Mend: xpuq prefetch" if gone else "All is there.")
+        say(f"Gone or damaged: {gone}. Fix: xpuq prefetch" if gone else "All is there.")
         raise Exit(bool(gone))
     manifest = caches.prefetch(tuple(model or MODELS), tuple(dict.fromkeys(("digits", weights))))
     say(f"Manifest: {manifest}. Copy its folder, and set XPUQLIB_CACHE to the copy.")

@@ -1,11 +1,24 @@
-"""One exception hierarchy. Each message names the cause, and the command or line that mends it."""
+"""One exception hierarchy. Each message names the cause, and the command or line that fixes it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["CalibrationError", "CaptureError", "ClassroomError", "DataError", "DeviceError",
-           "EvidenceError", "LoweringError", "ModelError", "ParameterError", "RunError",
-           "TrackError", "XpuqError", "XpuqWarning", "explained"]  # fmt: skip
+__all__ = [
+    "CalibrationError",
+    "CaptureError",
+    "ClassroomError",
+    "DataError",
+    "DeviceError",
+    "EvidenceError",
+    "LoweringError",
+    "ModelError",
+    "ParameterError",
+    "RunError",
+    "TrackError",
+    "XpuqError",
+    "XpuqWarning",
+    "explained",
+]
 
 
 class XpuqError(Exception):
@@ -15,16 +28,16 @@ class XpuqError(Exception):
     ----------
     cause : str
         What is wrong, in one sentence.
-    mend : str
-        What the person can type or change to mend it.
+    fix : str
+        What the person can type or change to fix it.
     """
 
-    def __init__(self, cause: str, mend: str) -> None:
-        super().__init__(f"{cause}\n  Mend: {mend}")
-        self.cause, self.mend = cause, mend
+    def __init__(self, cause: str, fix: str) -> None:
+        super().__init__(f"{cause}\n  Fix: {fix}")
+        self.cause, self.fix = cause, fix
 
     def __reduce__(self):
-        return type(self), (self.cause, self.mend)  # an error survives the way between processes
+        return type(self), (self.cause, self.fix)  # an error survives the way between processes
 
 
 class TrackError(XpuqError):
@@ -76,10 +89,11 @@ class XpuqWarning(UserWarning):
 
 
 @contextmanager
-def explained(kinds: type | tuple[type, ...], cause: str, mend: str,
-              own: type[XpuqError] = RunError) -> Iterator[None]:  # fmt: skip
+def explained(
+    kinds: type | tuple[type, ...], cause: str, fix: str, own: type[XpuqError] = RunError
+) -> Iterator[None]:
     """Raise our `own` error where a library raises one of `kinds`; its text follows the cause."""
     try:
         yield
     except kinds as error:
-        raise own(f"{cause}: {error}", mend) from error
+        raise own(f"{cause}: {error}", fix) from error

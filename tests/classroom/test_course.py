@@ -53,13 +53,21 @@ def test_a_course_has_sources_settings_and_guides(tmp_path):
     ast.parse((folder / "nbgrader_config.py").read_text(encoding="utf-8"))
     guide = (folder / "INSTRUCTOR.md").read_text(encoding="utf-8")
     known = yaml.safe_load((course.HERE / "guide.yml").read_text(encoding="utf-8"))[lesson.stem]
-    for part in (*known["points"], *known["questions"], "| Exercise 1.1: steps | 2 |",
-                 f"nbgrader generate_assignment {lesson.stem}", "ZE_AFFINITY_MASK"):  # fmt: skip
+    for part in (
+        *known["points"],
+        *known["questions"],
+        "| Exercise 1.1: steps | 2 |",
+        f"nbgrader generate_assignment {lesson.stem}",
+        "ZE_AFFINITY_MASK",
+    ):
         assert part in guide
     assert f"`{lesson.stem}`" in (folder / "README.md").read_text(encoding="utf-8")
     assert sorted(path.name for path in folder.iterdir()) == [
-        "INSTRUCTOR.md", "README.md", "nbgrader_config.py", "source",
-    ]  # fmt: skip
+        "INSTRUCTOR.md",
+        "README.md",
+        "nbgrader_config.py",
+        "source",
+    ]
     assert [path.name for path in folder.parent.iterdir()] == ["course"]  # nothing is left over
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from xpuqlib.classroom.course import read_exercises
-from xpuqlib.classroom.proof import prove
-from xpuqlib.environment import current_track
+from xpuqlib.classroom.grading import prove
+from xpuqlib.machine.environment import current_track
 
 LESSONS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 

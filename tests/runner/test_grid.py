@@ -17,8 +17,11 @@ def test_a_file_with_exclude_and_include(tmp_path):
         "include: [{a: 9, c: true}, {a: 1, b: x}, {a: 9, c: true}]\n"
     )
     assert read_grid(tmp_path / "g.yaml").runs() == [
-        {"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}, {"a": 9, "c": True},
-    ]  # fmt: skip
+        {"a": 1, "b": "x"},
+        {"a": 1, "b": "y"},
+        {"a": 2, "b": "x"},
+        {"a": 9, "c": True},
+    ]
 
 
 def test_include_alone_and_nothing_at_all():

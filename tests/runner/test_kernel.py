@@ -6,7 +6,7 @@ import time
 import pytest
 from conftest import alive, wait_until, write_notebook
 
-from xpuqlib.runner.execute import Job
+from xpuqlib.runner.execution import Job
 from xpuqlib.runner.kernel import METADATA, end_kernels, finish, run_task
 
 
@@ -21,8 +21,11 @@ def test_what_was_executed_says_how_it_ended(tmp_path):
     metadata = json.loads(done.notebook)["metadata"]
     assert metadata[METADATA].pop("seconds") == done.seconds > 0
     assert metadata[METADATA] == {
-        "lesson": "a", "parameters": {"n": 5}, "result": "passed", "error": "",
-    }  # fmt: skip
+        "lesson": "a",
+        "parameters": {"n": 5},
+        "result": "passed",
+        "error": "",
+    }
     assert "n is 5" in done.notebook
     assert "n is 5" in done.page
     assert "xpuqlib-" not in done.notebook  # the temporary folder
@@ -71,8 +74,9 @@ def test_kernels_are_ended_by_group(tmp_path):
 @pytest.mark.parametrize("share", [None, 1, 2, 10_000])
 def test_kernels_that_run_together_share_the_cores(tmp_path, share, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "77")
-    done = run_task(task(tmp_path, "import os; print('threads', os.environ['OMP_NUM_THREADS'])",
-                         share=share))  # fmt: skip
+    done = run_task(
+        task(tmp_path, "import os; print('threads', os.environ['OMP_NUM_THREADS'])", share=share)
+    )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert f"threads {max(1, cores // share) if share else 77}" in done.notebook
 

@@ -95,8 +95,11 @@ def test_every_parameter_is_described():
     table = describe_parameters().set_index("parameter")
     assert list(table.index) == list(LessonParameters.model_fields)
     assert dict(table.loc["batch_size"]) == {
-        "type": "int", "choices": "at least 1", "default": 32, "meaning": "images in a batch",
-    }  # fmt: skip
+        "type": "int",
+        "choices": "at least 1",
+        "default": 32,
+        "meaning": "images in a batch",
+    }
     assert table.loc["image_size", "choices"] == "32 to 1024"
     assert table.loc["device", "choices"] == "auto, xpu, cuda, cpu"
     assert table.loc["data", "choices"] == "digits, synthetic, a folder of images by class"
@@ -106,8 +109,11 @@ def test_every_parameter_is_described():
 def test_a_notebook_is_described_by_its_own_parameters(notebook):
     table = describe_parameters(notebook).set_index("parameter")
     assert dict(table.loc["rate"]) == {
-        "type": "float", "choices": "", "default": "0.5", "meaning": "learning rate",
-    }  # fmt: skip
+        "type": "float",
+        "choices": "",
+        "default": "0.5",
+        "meaning": "learning rate",
+    }
     assert table.loc["batch_size", "default"] == "4"  # its own, not the lessons'
     assert list(describe_parameters(LESSON)["parameter"]) == list(notebook_parameters(LESSON))
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import chromium
 
 from xpuqlib.errors import RunError
-from xpuqlib.record import MIME_TYPE, RunRecord
+from xpuqlib.proof.record import MIME_TYPE, RunRecord
 from xpuqlib.runner.kernel import METADATA
 from xpuqlib.runner.report import pareto_front, write_report
 
@@ -21,18 +21,28 @@ def fill(folder, number, pad=0, **kinds):
         passed = outcome in ("executed", "rehearsed", "reference")
         if passed:
             record = RunRecord(
-                lesson="a", parameters={"model": f"net{n % 3}", "batch_size": 8},
-                device="cpu", device_name="c", mode=outcome, seconds=0,
-                metrics={"top1_fp32": 0.99, "top1_quantized": 0.9 + 0.01 * (n % 7),
-                         "latency_quantized_s": 0.001 * (1 + n)},
+                lesson="a",
+                parameters={"model": f"net{n % 3}", "batch_size": 8},
+                device="cpu",
+                device_name="c",
+                mode=outcome,
+                seconds=0,
+                metrics={
+                    "top1_fp32": 0.99,
+                    "top1_quantized": 0.9 + 0.01 * (n % 7),
+                    "latency_quantized_s": 0.001 * (1 + n),
+                },
                 evidence={"counts": {"conv": {"in the model": 20, "generated": 20}}},
-            )  # fmt: skip
+            )
             data = {MIME_TYPE: record.to_dict(), "text/plain": "r"}
             cells[0].outputs = [nbformat.v4.new_output("display_data", data)]
         noted = {
-            "lesson": "a", "parameters": {"model": f"net{n % 3}"}, "seconds": 1.0,
-            "result": "passed" if passed else outcome, "error": "" if passed else "<b>why</b>",
-        }  # fmt: skip
+            "lesson": "a",
+            "parameters": {"model": f"net{n % 3}"},
+            "seconds": 1.0,
+            "result": "passed" if passed else outcome,
+            "error": "" if passed else "<b>why</b>",
+        }
         node = nbformat.v4.new_notebook(cells=cells, metadata={METADATA: noted})
         nbformat.write(node, folder / f"a-{n:04}.ipynb")
         (folder / f"a-{n:04}.html").write_text("<title>executed</title>")

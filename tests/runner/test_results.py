@@ -6,8 +6,8 @@ import pytest
 from conftest import RECORD, write_notebook
 
 from xpuqlib.errors import RunError
-from xpuqlib.record import RunRecord
-from xpuqlib.runner.execute import Job
+from xpuqlib.proof.record import RunRecord
+from xpuqlib.runner.execution import Job
 from xpuqlib.runner.kernel import finish, run_task
 from xpuqlib.runner.results import (
     Result,
@@ -28,11 +28,20 @@ def executed(tmp_path, name, parameters=None, result="passed", error=""):
 
 def result(path, parameters, metrics=None, generated=20, outcome="rehearsed"):
     passed = outcome in ("executed", "rehearsed", "reference")
-    record = RunRecord(
-        lesson="a", parameters={"n": 1, **parameters}, device="cpu", device_name="c",
-        mode=outcome, seconds=0, metrics=metrics or {},
-        evidence={"counts": {"conv": {"in the model": 20, "generated": generated}}},
-    ) if passed else None  # fmt: skip
+    record = (
+        RunRecord(
+            lesson="a",
+            parameters={"n": 1, **parameters},
+            device="cpu",
+            device_name="c",
+            mode=outcome,
+            seconds=0,
+            metrics=metrics or {},
+            evidence={"counts": {"conv": {"in the model": 20, "generated": generated}}},
+        )
+        if passed
+        else None
+    )
     result = "passed" if passed else outcome
     error = "" if passed else "why"
     return Result(path, "a", parameters, result, error, 2.0, record)
@@ -120,10 +129,11 @@ def test_compare_finds_what_got_worse_and_nothing_else(tmp_path):
     after = [
         result(tmp_path / "p.ipynb", {"n": 0}, good | {"latency_quantized_s": 0.0109, "x": 9.0}),
         result(tmp_path / "q.ipynb", {"n": 1}, good | {"latency_quantized_s": 0.0115}, 19),
-        result(tmp_path / "r.ipynb", {"n": 2}, good | {"top1_quantized": 0.85,
-                                                       "sqnr_to_fp32_db": 38.9}),
+        result(
+            tmp_path / "r.ipynb", {"n": 2}, good | {"top1_quantized": 0.85, "sqnr_to_fp32_db": 38.9}
+        ),
         result(tmp_path / "s.ipynb", {"n": 3}, outcome="failed"),
-    ]  # fmt: skip
+    ]
     losses = compare(before, after)
     assert [(row.parameters, row.what) for row in losses.itertuples()] == [
         ("n=1", "int8 kernels"),

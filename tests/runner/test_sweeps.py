@@ -9,10 +9,10 @@ import pytest
 from conftest import RECORD, alive, wait_until, write_notebook
 from distributed import Client
 
-from xpuqlib.environment import versions
 from xpuqlib.errors import ParameterError, RunError, TrackError
+from xpuqlib.machine.environment import versions
 from xpuqlib.runner import sweep, sweeps
-from xpuqlib.runner.execute import Job
+from xpuqlib.runner.execution import Job
 from xpuqlib.runner.results import read_results
 
 PARAMETERS = 'n: int = 1\nlog: str = ""  # file that gets a line for each run'
@@ -28,11 +28,23 @@ def noted(log):
 
 def start(notebook, log, out, *arguments, values="1,2,3,4"):
     return subprocess.Popen(
-        [sys.executable, "-m", "xpuqlib", "sweep", str(notebook), f"-plog={log}", f"-pn={values}",
-         "--out", str(out), *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [
+            sys.executable,
+            "-m",
+            "xpuqlib",
+            "sweep",
+            str(notebook),
+            f"-plog={log}",
+            f"-pn={values}",
+            "--out",
+            str(out),
+            *arguments,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
 
 
 def whole(out):
@@ -75,7 +87,7 @@ def test_a_run_past_its_time_is_reported(tmp_path):
 
 
 def test_resume_executes_only_what_did_not_pass(tmp_path):
-    flag, log = tmp_path / "mended", tmp_path / "log"
+    flag, log = tmp_path / "fixed", tmp_path / "log"
     fails = f"assert n != 2 or os.path.exists({str(flag)!r})"
     notebook = write_notebook(tmp_path / "a.ipynb", PARAMETERS, NOTE, fails)
     grid, out = {"n": [1, 2], "log": [str(log)]}, tmp_path / "out"
@@ -197,8 +209,16 @@ class Cluster:
         self.address = json.loads(address.read_text())["address"]
 
     def worker(self, *arguments):
-        process = self._start("worker", self.address, "--nthreads", "1", "--no-dashboard",
-                           "--local-directory", self.folder, *arguments)  # fmt: skip
+        process = self._start(
+            "worker",
+            self.address,
+            "--nthreads",
+            "1",
+            "--no-dashboard",
+            "--local-directory",
+            self.folder,
+            *arguments,
+        )
         self.workers += 1
         with Client(self.address, timeout=60) as client:
             client.wait_for_workers(self.workers, timeout=120)  # slow on a busy machine
@@ -208,8 +228,10 @@ class Cluster:
         log = (self.folder / f"{len(self.processes)}.log").open("w")
         process = subprocess.Popen(
             [sys.executable, "-m", "dask", kind, "--host", "127.0.0.1", *map(str, arguments)],
-            stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
         self.processes.append(process)
         return process
 

@@ -1,1 +1,13 @@
-"""For workshops: nbgrader courses made from the lessons, the proof that they grade, the caches."""
+"""Who learns, and did they: exercises, courses, grading, caches for a room."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "exercises": ["check"],
+        "course": ["Exercise", "make_course", "read_exercises"],
+        "grading": ["prove"],
+        "caches": ["missing", "prefetch"],
+    },
+)

@@ -12,8 +12,8 @@ import nbformat
 import yaml
 
 from xpuqlib.errors import ClassroomError, explained
-from xpuqlib.record import read_record
-from xpuqlib.runner.execute import Job
+from xpuqlib.proof.record import read_record
+from xpuqlib.runner.execution import Job
 
 __all__ = ["Exercise", "make_course", "read_exercises"]
 
@@ -43,8 +43,8 @@ def read_exercises(lesson: Path) -> list[Exercise]:
     ClassroomError
         If it is no notebook, has no exercises, or one of them lacks a part.
     """
-    mend = "Name lessons, such as --lessons 01,03."
-    with explained((ValueError, AttributeError), f"{lesson} is no notebook", mend, ClassroomError):
+    fix = "Name lessons, such as --lessons 01,03."
+    with explained((ValueError, AttributeError), f"{lesson} is no notebook", fix, ClassroomError):
         cells, exercises = nbformat.read(lesson, as_version=4).cells, []
     for before, cell, after in zip(cells, cells[1:], cells[2:], strict=False):
         answer, graded = (c.metadata.get("nbgrader", {}) for c in (cell, after))

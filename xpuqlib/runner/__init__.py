@@ -1,14 +1,41 @@
-"""Execution of notebooks: one by one, over a grid of parameters, and the report on both."""
+"""One notebook, many runs: parameters, execution, sweeps, results, the report."""
 
-from typing import Any
+import lazy_loader
 
-__all__ = ["sweep"]
-
-
-def __getattr__(name: str) -> Any:
-    # Only when asked for: `xpuq doctor` must answer where papermill cannot be imported.
-    if name in __all__:
-        from xpuqlib.runner.sweeps import sweep
-
-        return sweep
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "parameters": [
+            "LessonParameters",
+            "check_parameters",
+            "describe_parameters",
+            "notebook_parameters",
+            "split_assignments",
+        ],
+        "grid": ["Grid", "read_grid"],
+        "kernel": [
+            "FAILED",
+            "INTERRUPTED",
+            "METADATA",
+            "PASSED",
+            "TIMED_OUT",
+            "Executed",
+            "Task",
+            "end_kernels",
+            "finish",
+            "run_task",
+        ],
+        "execution": ["Job", "execute", "find_notebooks", "plan"],
+        "results": [
+            "Result",
+            "check_folder",
+            "compare",
+            "read_results",
+            "results_frame",
+            "store",
+            "write_whole",
+        ],
+        "sweeps": ["identity", "sweep"],
+        "report": ["pareto_front", "write_report"],
+    },
+)

@@ -49,7 +49,7 @@ class Grid(BaseModel):
         for excluded in self.exclude:
             left = [run for run in runs if not excluded.items() <= run.items()]
             if len(left) == len(runs):
-                raise ParameterError(f"exclude: {excluded} fits no run.", "Mend it or take it out.")
+                raise ParameterError(f"exclude: {excluded} fits no run.", "Fix it or take it out.")
             runs = left
         runs += self.include
         runs = [run for i, run in enumerate(runs) if run not in runs[:i]]

@@ -18,8 +18,18 @@ from nbclient.exceptions import DeadKernelError
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from papermill.exceptions import PapermillExecutionError
 
-__all__ = ["FAILED", "INTERRUPTED", "METADATA", "PASSED", "TIMED_OUT", "Executed", "Task",
-           "end_kernels", "finish", "run_task"]  # fmt: skip
+__all__ = [
+    "FAILED",
+    "INTERRUPTED",
+    "METADATA",
+    "PASSED",
+    "TIMED_OUT",
+    "Executed",
+    "Task",
+    "end_kernels",
+    "finish",
+    "run_task",
+]
 
 PASSED, FAILED, TIMED_OUT, INTERRUPTED = "passed", "failed", "timed out", "interrupted"
 METADATA = "xpuqlib"  # key of the outcome in the metadata of an executed notebook
@@ -155,12 +165,16 @@ def _run(task: Task, executed: Path, progress_bar: bool, again: bool = True) -> 
     timed_out = threading.Event()
     try:
         papermill.execute_notebook(
-            nbformat.reads(task.notebook, as_version=4), str(executed), task.parameters,
-            kernel_name="python3", language="python", progress_bar=progress_bar,
+            nbformat.reads(task.notebook, as_version=4),
+            str(executed),
+            task.parameters,
+            kernel_name="python3",
+            language="python",
+            progress_bar=progress_bar,
             kernel_manager_class=_manager_class(task, timed_out),
             # ipykernel warns of loopback TCP, and logs Ctrl-C as an error with a traceback.
             extra_arguments=["--log-level=CRITICAL"],
-        )  # fmt: skip
+        )
     except KeyboardInterrupt:
         return INTERRUPTED, "interrupted from the keyboard"
     except Exception as failure:  # one notebook's trouble must not stop the others

@@ -14,8 +14,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from xpuqlib.errors import ParameterError, explained
 from xpuqlib.names import CONFIGURATIONS, DATA, DEVICES, MODELS, WEIGHTS
 
-__all__ = ["LessonParameters", "check_parameters", "describe_parameters", "notebook_parameters",
-           "split_assignments"]  # fmt: skip
+__all__ = [
+    "LessonParameters",
+    "check_parameters",
+    "describe_parameters",
+    "notebook_parameters",
+    "split_assignments",
+]
 
 
 def _existing_data(value: str) -> str:
@@ -68,13 +73,13 @@ def notebook_parameters(path: Path) -> dict[str, Any]:
     """
     # JSON that is no notebook fails in nbformat and papermill in many ways.
     kinds = (OSError, ValueError, AttributeError, KeyError, TypeError, JsonSchemaError)
-    mend = "Name an .ipynb file that JupyterLab opens and saves."
-    with explained(kinds, f"{path} cannot be read as a notebook", mend):
+    fix = "Name an .ipynb file that JupyterLab opens and saves."
+    with explained(kinds, f"{path} cannot be read as a notebook", fix):
         notebook = load_notebook_node(str(path))
         parameters = papermill.inspect_notebook(str(path))
     if find_first_tagged_cell_index(notebook, "parameters") < 0:
-        mend = "Tag the cell that assigns the defaults (JupyterLab: Property Inspector, Cell tags)."
-        raise ParameterError(f"{path.name} has no cell tagged 'parameters'.", mend)
+        fix = "Tag the cell that assigns the defaults (JupyterLab: Property Inspector, Cell tags)."
+        raise ParameterError(f"{path.name} has no cell tagged 'parameters'.", fix)
     return parameters
 
 

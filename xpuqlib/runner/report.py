@@ -113,10 +113,19 @@ def _table(frame: pandas.DataFrame, results: list[Result], baseline: str | None)
         table["error"] = frame["error"].map(_cell)
     # The page carries its scripts: it opens without a network.
     return generate_init_offline_itables_html(itables.options.dt_bundle) + to_html_datatable(
-        table, connected=False, allow_html=True, showIndex=False, column_filters="footer",
-        maxBytes=0, maxRows=0, maxColumns=0, lengthMenu=[25, 100, 1000], pageLength=25,
-        classes="display compact", style="width:100%",
-    )  # fmt: skip
+        table,
+        connected=False,
+        allow_html=True,
+        showIndex=False,
+        column_filters="footer",
+        maxBytes=0,
+        maxRows=0,
+        maxColumns=0,
+        lengthMenu=[25, 100, 1000],
+        pageLength=25,
+        classes="display compact",
+        style="width:100%",
+    )
 
 
 def _cell(value: object) -> str:
@@ -160,16 +169,35 @@ def _figure(frame: pandas.DataFrame) -> str:
         axes.plot(x, y, marker, color=colour, label=mode)
         if mode != "reference":  # whose speed means nothing
             fronts += (front := pareto_front(x, y))
-            axes.step(x[front], y[front], "--", where="post", color=colour, lw=1,
-                      label=f"Pareto front, {mode}")  # fmt: skip
+            axes.step(
+                x[front],
+                y[front],
+                "--",
+                where="post",
+                color=colour,
+                lw=1,
+                label=f"Pareto front, {mode}",
+            )
     for name in fronts[:8]:
         label = ", ".join(str(frame.loc[name, column]) for column in _varying(frame)) or name
-        axes.annotate(label, (latency[name], accuracy[name]), xytext=(5, -12),
-                      textcoords="offset points", fontsize=8)  # fmt: skip
-    axes.set(title="Accuracy and latency of each run", ylabel="top-1 accuracy, int8 (%)",
-             xlabel="median latency (ms per image, log scale)", xscale="log")  # fmt: skip
-    axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=ScalarFormatter(),
-                   minor_formatter=NullFormatter())  # fmt: skip
+        axes.annotate(
+            label,
+            (latency[name], accuracy[name]),
+            xytext=(5, -12),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    axes.set(
+        title="Accuracy and latency of each run",
+        ylabel="top-1 accuracy, int8 (%)",
+        xlabel="median latency (ms per image, log scale)",
+        xscale="log",
+    )
+    axes.xaxis.set(
+        major_locator=LogLocator(subs=(1, 2, 5)),
+        major_formatter=ScalarFormatter(),
+        minor_formatter=NullFormatter(),
+    )
     axes.grid(alpha=0.3)
     axes.legend()
     encoded = print_figure(figure, base64=True, bbox_inches=None, dpi=110)

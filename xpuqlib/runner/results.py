@@ -13,11 +13,18 @@ import nbformat
 import pandas
 
 from xpuqlib.errors import RunError, explained
-from xpuqlib.record import NO_NOTEBOOK, RunRecord, read_record
+from xpuqlib.proof.record import NO_NOTEBOOK, RunRecord, read_record
 from xpuqlib.runner.kernel import FAILED, METADATA, PASSED, Executed
 
-__all__ = ["Result", "check_folder", "compare", "read_results", "results_frame", "store",
-           "write_whole"]  # fmt: skip
+__all__ = [
+    "Result",
+    "check_folder",
+    "compare",
+    "read_results",
+    "results_frame",
+    "store",
+    "write_whole",
+]
 
 # Outcomes from worst to best; all others ended early, and are worse.
 RANKS = {"no record": 0, "reference": 1, "rehearsed": 2, "executed": 3}
@@ -85,8 +92,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
         If the folder cannot be written, or the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    mend = "Free space, or choose another --out."
-    with explained(OSError, f"{path} cannot be written", mend):
+    fix = "Free space, or choose another --out."
+    with explained(OSError, f"{path} cannot be written", fix):
         try:
             temporary.write_bytes(content.encode() if isinstance(content, str) else content)
             os.replace(temporary, path)
@@ -135,8 +142,8 @@ def read_results(folder: Path) -> list[Result]:
     paths = sorted(folder.glob("*.ipynb"))
     found = [result for path in paths if (result := read_result(path))]
     if not found:
-        mend = "Name a folder that `xpuq run` or `sweep` made."
-        raise RunError(f"{folder} holds no executed notebook.", mend)
+        fix = "Name a folder that `xpuq run` or `sweep` made."
+        raise RunError(f"{folder} holds no executed notebook.", fix)
     return sorted(found, key=_order)
 
 
@@ -172,8 +179,9 @@ def _plain(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 
-def compare(before: list[Result], after: list[Result], slower: float = 0.1,
-            top1: float = 0.01) -> pandas.DataFrame:  # fmt: skip
+def compare(
+    before: list[Result], after: list[Result], slower: float = 0.1, top1: float = 0.01
+) -> pandas.DataFrame:
     """Find what got worse from one folder to another; runs meet by lesson and parameters.
 
     Parameters

@@ -15,9 +15,9 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from xpuqlib.environment import versions
 from xpuqlib.errors import RunError, TrackError, explained
-from xpuqlib.runner.execute import Job, plan
+from xpuqlib.machine.environment import versions
+from xpuqlib.runner.execution import Job, plan
 from xpuqlib.runner.grid import Grid
 from xpuqlib.runner.kernel import FAILED, PASSED, Executed, Task, end_kernels, finish, run_task
 from xpuqlib.runner.results import Result, check_folder, read_result, store
@@ -46,9 +46,17 @@ def _versions() -> dict[str, str | None]:
     return versions() | {"python": platform.python_version(), "xpuqlib": code}
 
 
-def sweep(notebook: Path | str, grid: Grid | dict[str, Any], out: Path | str, *, jobs: int = 1,
-          scheduler: str | None = None, resources: dict[str, float] | None = None,
-          resume: bool = False, timeout: float | None = None) -> list[Result]:  # fmt: skip
+def sweep(
+    notebook: Path | str,
+    grid: Grid | dict[str, Any],
+    out: Path | str,
+    *,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    resources: dict[str, float] | None = None,
+    resume: bool = False,
+    timeout: float | None = None,
+) -> list[Result]:
     """Execute a notebook once for every run of a grid, each in a kernel of its own.
 
     A finished run is at once a file in `out`, so that whatever ends the sweep loses none.
@@ -149,9 +157,9 @@ def _on_dask(scheduler: str, resources: dict[str, float], group: str) -> Iterato
         start = f"Start one: dask worker {scheduler} --nthreads 1"
         with explained(TimeoutError, f"{scheduler} has no worker", f"{start}."):
             client.wait_for_workers(1, timeout=30)
-        mend = "Install it there, in the same version."
+        fix = "Install it there, in the same version."
         # Whatever its Python raises where xpuqlib is not installed.
-        with explained(Exception, "A worker cannot use xpuqlib", mend):
+        with explained(Exception, "A worker cannot use xpuqlib", fix):
             workers = client.run(_describe_worker)
         slots: Counter[str] = Counter()
         for address, worker in workers.items():

@@ -1,0 +1,84 @@
+import math
+
+import pytest
+import torch
+
+from xpuqlib.classroom.exercises import check
+
+ONES = torch.ones(2, 3)
+
+
+def judge(capsys, answer, expected=255, **settings):
+    """Points, and what was shown."""
+    settings = {"usual": {"256 codes have 255 steps.": 256}, "hint": "Count."} | settings
+    points = check(answer, expected, points=2, **settings)
+    return points, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("answer", [..., None, lambda: None, (1, ...), [[None, 2], 3]])
+def test_an_open_exercise_is_said_to_be_open(capsys, answer):
+    points, said = judge(capsys, answer)
+    assert points == 0
+    assert "0 of 2 points. Not attempted yet." in said
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (255, 255),
+        (lambda: 255.0, 255),
+        (torch.tensor(255), 255),
+        (" Conv1 ", "conv1"),
+        (True, True),
+        ({"a", "b"}, {"b", "a"}),
+        ({"a": 1}, {"a": 1}),
+        ((1.0, 2), [1, 2]),
+        (ONES.double(), ONES),
+    ],
+)
+def test_a_right_answer_gets_all_points(capsys, answer, expected):
+    points, said = judge(capsys, answer, expected)
+    assert points == 2
+    assert "2 of 2 points. Right." in said
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (254, 255),
+        ("255", 255),
+        (255, "255"),
+        (math.nan, 255),
+        (1, True),
+        (True, 1),
+        (ONES[:1], ONES),
+        (2 * ONES, ONES),
+        (255, ONES),
+        ([1, 2, 3], [1, 2]),
+        ({"a": 2}, {"a": 1}),
+        ({"b": 1}, {"a": 1}),
+        ("a", {"a"}),
+    ],
+)
+def test_a_wrong_answer_gets_the_general_hint(capsys, answer, expected):
+    points, said = judge(capsys, answer, expected)
+    assert points == 0
+    assert "0 of 2 points. Count." in said
+
+
+def test_a_usual_mistake_is_named(capsys):
+    assert "256 codes have 255 steps" in judge(capsys, 256)[1]
+    usual = {"Too small.": lambda answer: answer < 255}
+    assert "Too small." in judge(capsys, 3, usual=usual)[1]
+
+
+def test_tolerance_is_relative(capsys):
+    assert judge(capsys, 255.1, tolerance=1e-3)[0] == 2
+    assert judge(capsys, 255.1, tolerance=1e-5)[0] == 0
+    assert judge(capsys, 1.0001 * ONES, ONES, tolerance=1e-3)[0] == 2
+
+
+def test_what_the_answer_raises_is_shown_and_stops_nothing(capsys):
+    points, said = judge(capsys, lambda: 1 / 0)
+    assert points == 0
+    assert "Your code raised ZeroDivisionError: division by zero" in said

@@ -1,0 +1,94 @@
+import subprocess
+import sys
+import urllib.error
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from xpuqlib.errors import ModelError, XpuqWarning
+from xpuqlib.material import models
+from xpuqlib.material.data import load_data
+from xpuqlib.material.models import digits_weights, load_model
+from xpuqlib.proof.closeness import predict, top1
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_digits_weights_are_trained(name):
+    data = load_data()
+    accuracy = top1(predict(load_model(name), data.images, 32, "cpu"), data.labels)
+    assert accuracy > 0.94  # 450 images: seeds and thread counts move it by about 2 points
+
+
+def test_unknown_names_list_the_choices():
+    with pytest.raises(ModelError, match="resnet18, resnet50"):
+        load_model("resnet19")
+    with pytest.raises(ModelError, match="digits, imagenet, random"):
+        load_model("resnet18", "coco")
+
+
+def test_random_weights_answer_different_images_differently():
+    model = load_model("mobilenet_v2", "random", seed=3)
+    assert not model.training
+    with torch.no_grad():
+        output = model(torch.randn(4, 3, 64, 64))
+    assert output.std(dim=0).max() > 0.1 * output.abs().mean()
+    again = load_model("mobilenet_v2", "random", seed=3).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in model.state_dict().items())
+
+
+def test_loading_leaves_the_callers_random_numbers_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    load_model("resnet18", "random")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_imagenet_weights_offline_name_the_fix(monkeypatch):
+    def offline(*args, **kwargs):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(torchvision.models, "get_model", offline)
+    home = torch.hub.get_dir()
+    fix = r"cannot be downloaded(?s:.*)xpuq prefetch --weights imagenet(?s:.*)weights='digits'"
+    with pytest.raises(ModelError, match=fix):
+        load_model("resnet18", "imagenet")
+    assert torch.hub.get_dir() == home
+
+
+def test_damaged_weights_are_seen_and_trained_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("XPUQLIB_CACHE", str(tmp_path))
+    monkeypatch.setattr(models, "_train_on_digits", lambda name: nn.Linear(2, 2))
+    path = digits_weights("resnet18")
+    good = path.read_bytes()
+    assert digits_weights("resnet18").read_bytes() == good
+    path.write_bytes(good[:-10])
+    with pytest.warns(XpuqWarning, match="does not match its checksum"):
+        digits_weights("resnet18")
+    assert torch.load(path, weights_only=True).keys() == {"weight", "bias"}
+    assert not list(path.parent.glob("*.tmp"))
+
+
+TRAIN_SLOWLY = """
+import sys, time
+from pathlib import Path
+from torch import nn
+from xpuqlib.material import models
+def train(name):
+    Path(sys.argv[1], f"trained-{time.time_ns()}").touch()
+    time.sleep(2)
+    return nn.Linear(2, 2)
+models._train_on_digits = train
+models.digits_weights("resnet18")
+"""
+
+
+def test_two_kernels_at_once_train_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("XPUQLIB_CACHE", str(tmp_path))
+    children = [
+        subprocess.Popen([sys.executable, "-c", TRAIN_SLOWLY, str(tmp_path)]) for _ in range(2)
+    ]
+    assert [child.wait(120) for child in children] == [0, 0]
+    assert len(list(tmp_path.glob("trained-*"))) == 1

@@ -1,0 +1,58 @@
+import pytest
+from matplotlib.colors import to_hex
+
+from xpuqlib.proof.graph import count_operators
+from xpuqlib.recipe.compilation import Operator
+from xpuqlib.recipe.pt2e import capture
+from xpuqlib.show.figures import GREY
+from xpuqlib.show.graphs import DTYPES, draw_dtypes, draw_graph, draw_stages
+
+
+@pytest.mark.parametrize("stage", ["captured", "converted"])
+def test_graph_has_one_box_for_each_operator_on_activations(resnet_flow, stage):
+    captured = capture(resnet_flow.model, resnet_flow.inputs)
+    graph = captured if stage == "captured" else resnet_flow.converted
+    counts = count_operators(graph)
+    boxes = sum(n for operator, n in counts.items() if "per_channel" not in operator)
+    figure = draw_graph(graph, "title")
+    assert figure.axes[0].get_title() == "title"
+    assert figure.axes[0].get_xlabel()
+    figure.canvas.draw()
+    assert len(figure.axes[0].patches) == boxes
+    assert any(text.get_text() == "layer3" for text in figure.axes[0].texts)
+
+
+def test_dtypes_are_a_strip_of_halves():
+    quantize = Operator("quantize_per_tensor", "fp32", "int8")
+    other = Operator("topk", "int8", "int64")
+    figure = draw_dtypes({"a": [quantize], "b": [quantize, other]}, "title")
+    halves = [[to_hex(p.get_facecolor()).upper() for p in axes.patches] for axes in figure.axes]
+    known = [DTYPES["fp32"], DTYPES["int8"]]
+    assert halves == [known, [*known, DTYPES["int8"], GREY]]
+    labels = [label.get_text() for label in figure.axes[1].get_xticklabels()]
+    assert labels == ["quantize", "topk"]
+    assert figure.get_suptitle() == "title"
+    figure.canvas.draw()
+
+
+def test_a_long_strip_has_no_names_over_each_other():
+    figure = draw_dtypes({"a": [Operator("mul", "fp32", "fp32")] * 61}, "title")
+    assert not any("mul" in label.get_text() for label in figure.axes[0].get_xticklabels())
+
+
+def test_stages_are_bars_of_what_occurs():
+    stages = {
+        "traced": {"aten::batch_norm": 2, "aten::_convolution": 2, "prim::Constant": 9},
+        "run 1": {"quantized::conv2d_relu": 1, "quantized::conv2d": 1, "quantized::add_relu": 1},
+    }
+    figure = draw_stages(stages, {"run 1": 0.004}, "title")
+    left, right = figure.axes
+    assert [text.get_text() for text in left.texts if text.get_text()] == ["2", "2", "2", "1"]
+    assert [bar.get_width() for bar in right.patches] == [4.0]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "batch norm",
+        "conv, linear in fp32",
+        "quantized conv, linear",
+        "quantized add",
+    ]
+    figure.canvas.draw()

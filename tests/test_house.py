@@ -1,0 +1,72 @@
+"""The house: a folder is a room, imports go one way, no module is long, rooms give their names."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "xpuqlib"
+# A module imports from its own room and from those before it, never from one after it.
+ORDER = [
+    "errors",
+    "names",
+    "machine",
+    "material",
+    "recipe",
+    "proof",
+    "show",
+    "runner",
+    "classroom",
+    "cli",
+]
+ROOMS = [name for name in ORDER if (PACKAGE / name).is_dir()]
+MODULES = sorted(PACKAGE.rglob("*.py"))
+each_module = pytest.mark.parametrize(
+    "path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix()
+)
+
+
+def imported(path: Path) -> set[str]:
+    """Names below xpuqlib that a module imports, those inside of functions included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    parts = [name.split(".") for name in found]
+    return {names[1] for names in parts if names[0] == "xpuqlib" and names[1:]}
+
+
+def test_every_module_has_its_place():
+    top = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES}
+    assert top == {*ORDER, "__init__", "__main__"}
+
+
+@each_module
+def test_imports_go_one_way(path):
+    place = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    allowed = ORDER if place.startswith("__") else ORDER[: ORDER.index(place) + 1]
+    assert imported(path) & {*ORDER} <= {*allowed}
+
+
+@each_module
+def test_no_module_is_over_300_lines(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_room_says_what_it_is_for_and_gives_its_names(name):
+    room = importlib.import_module(f"xpuqlib.{name}")
+    assert room.__doc__.count(".") == 1, "one sentence"
+    public = set()
+    paths = set((PACKAGE / name).glob("[!_]*.py")) - {PACKAGE / "classroom/nbgrader_config.py"}
+    for path in paths:
+        module = importlib.import_module(f"xpuqlib.{name}.{path.stem}")
+        public |= {f"{attribute} of {path.stem}" for attribute in module.__all__}
+        for attribute in module.__all__:
+            given = getattr(room, attribute)
+            assert given is getattr(module, attribute), f"{attribute} of {path.stem}"
+    assert len(public) == len(room.__all__)

@@ -1,0 +1,75 @@
+"""Fill the caches before a workshop, and prove with checksums that they are whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tqdm import tqdm
+
+from xpuqlib.errors import ModelError
+from xpuqlib.machine.environment import cache_dir
+from xpuqlib.material.models import load_model, sha256
+from xpuqlib.names import MODELS, WEIGHTS
+from xpuqlib.runner.results import write_whole
+
+__all__ = ["missing", "prefetch"]
+
+MANIFEST = "manifest.json"
+
+
+def prefetch(models: tuple[str, ...] = MODELS, weights: tuple[str, ...] = ("digits",)) -> Path:
+    """Train or download weights into xpuqlib's cache folder, and write a manifest beside them.
+
+    The folder then holds all that the lessons need besides the packages: copy it to machines
+    without a network, and set ``XPUQLIB_CACHE`` to it there.
+
+    Parameters
+    ----------
+    models : tuple of str
+        Of `xpuqlib.names.MODELS`.
+    weights : tuple of str
+        ``digits``, ``imagenet`` or both.
+
+    Returns
+    -------
+    pathlib.Path
+        The manifest: SHA-256 and size of every file, by its path below the folder.
+
+    Raises
+    ------
+    ModelError
+        If a name is unknown, or weights cannot be downloaded.
+    """
+    for asked, known in ((models, MODELS), (weights, WEIGHTS)):
+        if unknown := set(asked) - set(known):
+            raise ModelError(f"Unknown: {', '.join(unknown)}.", f"Use {', '.join(known)}.")
+    wanted = [(name, source) for source in weights for name in models]
+    for name, source in tqdm(wanted, desc="prefetching", unit="model"):
+        load_model(name, source)
+    files = {
+        path.relative_to(cache_dir()).as_posix(): {
+            "sha256": sha256(path),
+            "bytes": path.stat().st_size,
+        }
+        for path in sorted(cache_dir().rglob("*.pt*"))
+    }
+    write_whole(cache_dir() / MANIFEST, json.dumps({"files": files}, indent=2) + "\n")
+    return cache_dir() / MANIFEST
+
+
+def missing() -> list[str]:
+    """Files of the manifest that are gone or damaged.
+
+    Raises
+    ------
+    ModelError
+        If there is no readable manifest.
+    """
+    path = cache_dir() / MANIFEST
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"There is no manifest {path}: {error}", "Run: xpuq prefetch") from error
+    files = {name: path.parent / name for name in known}
+    return [n for n, f in files.items() if not f.exists() or sha256(f) != known[n]["sha256"]]

@@ -1,0 +1,32 @@
+"""What is here: versions and tracks, devices, the doctor, the noise of libraries."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "environment": [
+            "PACKAGES",
+            "TRACKS",
+            "Track",
+            "cache_dir",
+            "current_track",
+            "installed_version",
+            "ipex_mismatch",
+            "pt2e_home",
+            "requirement_problems",
+            "triton_packages",
+            "versions",
+        ],
+        "device": [
+            "DeviceInfo",
+            "choose_device",
+            "cpu_has_bf16",
+            "cpu_has_vnni",
+            "describe_device",
+            "synchronize",
+        ],
+        "doctor": ["Check", "diagnose"],
+        "noise": ["filter_known_noise", "without_native_messages"],
+    },
+)

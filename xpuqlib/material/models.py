@@ -1,0 +1,145 @@
+"""torchvision's models by name, with weights that a lesson can rest on."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import urllib.error
+import warnings
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from filelock import FileLock
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import update_bn
+from tqdm import tqdm
+
+from xpuqlib.errors import ModelError, XpuqWarning
+from xpuqlib.machine.environment import cache_dir
+from xpuqlib.material.data import digits_split, enlarge
+from xpuqlib.names import MODELS, WEIGHTS
+
+__all__ = ["digits_weights", "load_model", "sha256"]
+
+RECIPE = 1  # goes into the cache's file names: a new training recipe never meets old weights
+# GoogLeNet's auxiliary heads exist only for training on ImageNet.
+BUILD_SETTINGS = {"googlenet": {"aux_logits": False, "init_weights": False}}
+EPOCHS, BATCH, LEARNING_RATE, TRAINING_SIZE = 5, 32, 0.02, 32
+
+
+def load_model(
+    name: str = "resnet18",
+    weights: str = "digits",
+    *,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> nn.Module:
+    """Build a torchvision classifier in eval mode.
+
+    Parameters
+    ----------
+    name : str
+        One of `xpuqlib.names.MODELS`.
+    weights : str
+        ``digits``: trained here once on scikit-learn's digits (10 classes), then cached.
+        ``imagenet``: torchvision's own, downloaded (1000 classes).
+        ``random``: seeded, with BatchNorm statistics estimated on noise, since an untrained
+        network with default statistics gives all-equal outputs that prove nothing.
+    device : torch.device or str
+        Where the model is put.
+    seed : int
+        Seed of random weights.
+
+    Raises
+    ------
+    ModelError
+        If a name is unknown or ImageNet weights cannot be downloaded.
+    """
+    if name not in MODELS:
+        raise ModelError(f"There is no model {name!r} in this kit.", f"Use {', '.join(MODELS)}.")
+    if weights not in WEIGHTS:
+        raise ModelError(f"There are no weights {weights!r}.", f"Use {', '.join(WEIGHTS)}.")
+    if weights == "digits":
+        model = _build(name, classes=10)
+        model.load_state_dict(torch.load(digits_weights(name), weights_only=True))
+    elif weights == "imagenet":
+        model = _imagenet(name)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = _build(name, classes=1000)
+            # Averaged over all batches, in training mode; without that all outputs are equal.
+            update_bn((torch.randn(8, 3, 64, 64) for _ in range(4)), model.train())
+    return model.eval().to(device)
+
+
+def digits_weights(name: str) -> Path:
+    """Path of weights trained on digits; trains them first where they are missing or damaged.
+
+    Safe when two kernels start at once: one trains, the other waits for it.
+    """
+    folder = cache_dir() / "weights"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-digits-{RECIPE}.pt"
+    checksum = path.with_suffix(".sha256")
+    with FileLock(path.with_suffix(".lock")):
+        if path.exists() and checksum.exists():
+            if sha256(path) == checksum.read_text(encoding="utf-8"):
+                return path
+            said = f"{path.name} does not match its checksum and is trained again."
+            warnings.warn(said, XpuqWarning, stacklevel=2)
+        temporary = path.with_suffix(".tmp")
+        torch.save(_train_on_digits(name).state_dict(), temporary)
+        checksum.write_text(sha256(temporary), encoding="utf-8")
+        temporary.replace(path)
+    return path
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _build(name: str, classes: int) -> nn.Module:
+    settings = BUILD_SETTINGS.get(name, {})
+    return torchvision.models.get_model(name, weights=None, num_classes=classes, **settings)
+
+
+def _imagenet(name: str) -> nn.Module:
+    home = torch.hub.get_dir()
+    torch.hub.set_dir(str(cache_dir() / "hub"))  # one folder holds all that a classroom copies
+    try:
+        return torchvision.models.get_model(name, weights="DEFAULT")
+    except (urllib.error.URLError, OSError) as error:
+        cause = f"ImageNet weights of {name} are not cached and cannot be downloaded ({error})."
+        fix = f"Where there is a network: xpuq prefetch --weights imagenet --model {name}. "
+        raise ModelError(cause, f"{fix}Or use weights='digits', which needs none.") from error
+    finally:
+        torch.hub.set_dir(home)
+
+
+def _train_on_digits(name: str) -> nn.Module:
+    images, labels, _, _ = digits_split()
+    images = (enlarge(images, TRAINING_SIZE) - 0.5) / 0.5
+    steps = len(images) // BATCH  # the last, partial batch is dropped: it costs 5-9 % accuracy
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = _build(name, classes=10).train()
+        settings = {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
+        optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, **settings)
+        schedule = OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=EPOCHS * steps)
+        said = f"training {name} on digits, once"
+        with tqdm(total=EPOCHS * steps, desc=said, unit="step", file=sys.stdout) as progress:
+            for _ in range(EPOCHS):
+                for batch in torch.randperm(len(images))[: steps * BATCH].split(BATCH):
+                    loss = F.cross_entropy(model(images[batch]), labels[batch])
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    schedule.step()
+                    progress.update()
+            progress.set_postfix(loss=f"{loss.item():.3f}")
+    return model

@@ -1,0 +1,272 @@
+"""Proof that int8 runs: what was quantized, what was matched, what was generated, how close."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas
+import torch
+from pydantic import TypeAdapter
+from torch import fx, nn
+
+from xpuqlib.errors import EvidenceError
+from xpuqlib.machine.device import cpu_has_vnni
+from xpuqlib.proof.closeness import flat_output, sqnr
+from xpuqlib.proof.graph import UNSUPPORTED, Layer, quantizable_layers
+from xpuqlib.recipe.compilation import Int8Call
+from xpuqlib.recipe.lowering import Lowered
+
+__all__ = ["Evidence", "LayerEvidence", "collect_evidence"]
+
+MIN_SQNR_TO_REFERENCE = 30.0  # dB, also with bf16 between; Inductor's wrong max-pools left 20.9
+MIN_SQNR_SATURATING = 10.0  # dB; everywhere, also where sums of products saturate at 16 bits
+ROUNDING = 6.0  # dB; where a net makes noise stronger, rounding may do twice what quantizing does
+MIN_SQNR_TO_FP32 = 3.0  # dB; under it the error is nearly as strong as the signal
+
+
+@dataclass(frozen=True)
+class LayerEvidence:
+    """One conv or linear: how far it came on its way to an int8 kernel.
+
+    `quantized`: int8 input and weight in the converted graph. `matched`: replaced by Inductor's
+    int8 passes. `generated`: a call of oneDNN's int8 kernel in the generated code.
+    """
+
+    name: str
+    kind: str
+    quantized: bool
+    matched: bool
+    generated: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What happened to each layer, and how close the result is.
+
+    Attributes
+    ----------
+    layers : tuple of LayerEvidence
+        In graph order.
+    device, mode : str
+        ``executed`` on xpu, ``rehearsed`` on cpu, or ``reference``: no int8 kernel ran.
+    sqnr_to_reference, sqnr_to_fp32 : float
+        Lowered model against the converted (Q/DQ) one, and against the fp32 model, in dB.
+    sqnr_reference_to_fp32 : float
+        What quantizing alone did: the converted model against the fp32 model, in dB.
+    varied_output : bool
+        Whether the fp32 model answers different inputs differently at all.
+    freezing, passes_loaded : bool
+        As in `xpuqlib.recipe.Compilation`.
+    matcher_counts : dict of str to int
+        Inductor's own counters of matched convs and linears.
+    other_kernels : tuple of str
+        What runs between the int8 kernels, by the names that Inductor gave.
+    notes : tuple of str
+        What lowering did differently than on an XPU.
+    """
+
+    layers: tuple[LayerEvidence, ...]
+    device: str
+    mode: str
+    sqnr_to_reference: float
+    sqnr_to_fp32: float
+    sqnr_reference_to_fp32: float
+    varied_output: bool
+    freezing: bool
+    passes_loaded: bool
+    matcher_counts: dict[str, int]
+    other_kernels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def count(self, kind: str, stage: str | None = None) -> int:
+        """Layers of a kind (``conv``, ``linear``), all or those that reached a stage."""
+        layers = [layer for layer in self.layers if layer.kind == kind]
+        return sum(stage is None or getattr(layer, stage) for layer in layers)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Layers of each kind: in the model, quantized, matched, generated."""
+        return {
+            kind: {"in the model": self.count(kind)}
+            | {stage: self.count(kind, stage) for stage in ("quantized", "matched", "generated")}
+            for kind in ("conv", "linear")
+        }
+
+    def left_in_floating_point(self) -> dict[str, str]:
+        """Layers that have no int8 kernel, with the reason where it is known."""
+        return {layer.name: layer.reason for layer in self.layers if not layer.generated}
+
+    def require_quantized(self) -> None:
+        """Raise unless the converted graph is quantized and its result means something.
+
+        Raises
+        ------
+        EvidenceError
+            With the cause and the fix.
+        """
+        missed = [x for x in self.layers if not x.quantized and UNSUPPORTED not in x.reason]
+        quantized = sum(layer.quantized for layer in self.layers)
+        if missed or not quantized:
+            raise EvidenceError(
+                f"{'Not everything' if quantized else 'Nothing'} was quantized: {quantized} of "
+                f"{len(self.layers)} convs and linears have int8 inputs and weights.",
+                "Capture with xpuqlib.recipe.capture: strict export, under no_grad, without "
+                "@torch.no_grad() on forward; call set_global(...) on the quantizer.",
+            )
+        closeness = f"{self.sqnr_to_fp32:.1f} dB"
+        if not self.varied_output or not math.isfinite(self.sqnr_to_fp32):
+            cause = f"The fp32 model gives all-equal, zero or non-finite outputs (SQNR {closeness})"
+            fix = "Use trained weights, or estimate BatchNorm statistics (weights='random' does)."
+            raise EvidenceError(f"{cause}: closeness to them proves nothing.", fix)
+        if self.sqnr_to_fp32 < MIN_SQNR_TO_FP32:
+            fix = "Calibrate on more images, with the preprocessing of the evaluation."
+            raise EvidenceError(f"SQNR against fp32 is {closeness}: mostly noise.", fix)
+
+    def require_int8(self) -> None:
+        """Raise unless every quantized layer runs in an int8 kernel, with the right numbers.
+
+        Raises
+        ------
+        EvidenceError
+            With the cause and the fix.
+        """
+        self.require_quantized()
+        missing = [layer.name for layer in self.layers if layer.quantized and not layer.generated]
+        if missing:
+            names = ", ".join(missing[:3] + ["…"] * (len(missing) > 3))
+            why, fix = self._why_not_lowered()
+            cause = f"{len(missing)} quantized layers have no int8 kernel ({names}): {why}"
+            raise EvidenceError(cause, fix)
+        saturating = self.device == "cpu" and not cpu_has_vnni()
+        usual = MIN_SQNR_SATURATING if saturating else MIN_SQNR_TO_REFERENCE
+        least = max(MIN_SQNR_SATURATING, min(usual, self.sqnr_reference_to_fp32 - ROUNDING))
+        if not self.sqnr_to_reference >= least:
+            cause = f"The lowered model is {self.sqnr_to_reference:.1f} dB from the Q/DQ reference"
+            cause += (
+                f", not at least {least:.1f}: lowering changed the numbers. {'; '.join(self.notes)}"
+            )
+            fix = "Compare on another device or with ONEDNN_MAX_CPU_ISA unset, and report it."
+            raise EvidenceError(cause, fix)
+
+    def _why_not_lowered(self) -> tuple[str, str]:
+        if self.device == "cuda":
+            why = "CUDA has no oneDNN kernels, this is a floating-point reference."
+            return why, "Run with --device cpu to rehearse int8, or on an Intel GPU."
+        if not self.freezing:
+            return (
+                "freezing was off while Inductor compiled.",
+                "Use xpuqlib.recipe.lower, set torch._inductor.config.freezing = True before "
+                "the first call, or set TORCHINDUCTOR_FREEZING=1 before Python starts.",
+            )
+        if not self.passes_loaded:
+            why = "Inductor's int8 passes were not loaded; torch 2.14 moved them to torchao."
+            return (
+                why,
+                "import xpuqlib.recipe.pt2e, or torchao's xpu_inductor_quantizer, before compiling",
+            )
+        fix = "Look at evidence.left_in_floating_point() and at the graph around these layers."
+        return "Inductor's patterns did not match them.", fix
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a run record; infinite and undefined decibels become None."""
+        return json.loads(TypeAdapter(Evidence).dump_json(self)) | {"counts": self.counts()}
+
+    def _repr_html_(self) -> str:
+        title = "left in floating point"
+        none = f"<p>No conv or linear was {title}.</p>"
+        left = "".join(
+            f"<li>{html.escape(name)}: {html.escape(reason or 'reason unknown')}</li>"
+            for name, reason in self.left_in_floating_point().items()
+        )
+        return (
+            f"<p><b>{self.mode} on {self.device}</b>; SQNR {self.sqnr_to_reference:.1f} dB against "
+            f"the Q/DQ reference, {self.sqnr_to_fp32:.1f} dB against fp32. {'; '.join(self.notes)}"
+            f"</p>{pandas.DataFrame(self.counts()).T.to_html()}"
+            + (f"<details><summary>{title}</summary><ul>{left}</ul></details>" if left else none)
+            + f"<p>Between the int8 kernels: {html.escape(', '.join(self.other_kernels))}</p>"
+        )
+
+
+def collect_evidence(
+    model: nn.Module,
+    converted: fx.GraphModule,
+    lowered: Lowered,
+    example_inputs: tuple[torch.Tensor, ...],
+) -> Evidence:
+    """Follow every conv and linear from the converted graph to the generated code, by name.
+
+    A layer is recognized by its per-channel weight scale, which is a constant of the matched
+    node and of the generated call.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The fp32 model.
+    converted : torch.fx.GraphModule
+        From ``convert_pt2e``.
+    lowered : Lowered
+        From `xpuqlib.recipe.lower`.
+    example_inputs : tuple of torch.Tensor
+        Inputs to compare the outputs on, of the lowered shape.
+
+    Returns
+    -------
+    Evidence
+    """
+    with torch.no_grad():
+        outputs = [flat_output(run(*example_inputs)) for run in (model, converted, lowered)]
+    fp32, reference, result = outputs
+    compilation, found = lowered.compilation, quantizable_layers(converted)
+    claims = (_claim(found, calls) for calls in (compilation.matched, compilation.generated))
+    layers = []
+    for layer, matched, generated in zip(found, *claims, strict=True):
+        quantized, reason = layer.scale is not None, layer.reason
+        if quantized and not generated:
+            reason = "quantized, but no int8 kernel was generated"
+        layers.append(LayerEvidence(layer.name, layer.kind, quantized, matched, generated, reason))
+    counters = {kind: f"q{kind}_weight_prepack_matcher_count" for kind in ("conv", "linear")}
+    return Evidence(
+        layers=tuple(layers),
+        device=lowered.device.type,
+        mode=lowered.mode,
+        sqnr_to_reference=sqnr(reference, result),
+        sqnr_to_fp32=sqnr(fp32, result),
+        sqnr_reference_to_fp32=sqnr(fp32, reference),
+        varied_output=_varied(fp32),
+        freezing=compilation.freezing,
+        passes_loaded=compilation.passes_loaded,
+        notes=lowered.notes,
+        matcher_counts={kind: compilation.counters.get(c, 0) for kind, c in counters.items()},
+        other_kernels=compilation.other_kernels,
+    )
+
+
+def _claim(layers: list[Layer], calls: tuple[Int8Call, ...]) -> list[bool]:
+    """For each layer, whether one of the calls uses its scale; no call is counted twice."""
+    free = list(calls)
+    claimed = []
+    for layer in layers:
+        used = next((call for call in free if _uses(call, layer)), None)
+        free = [call for call in free if call is not used]
+        claimed.append(used is not None)
+    return claimed
+
+
+def _uses(call: Int8Call, layer: Layer) -> bool:
+    named = layer.scale is not None and call.operator.startswith(f"q{layer.kind}")
+    return named and any(
+        not constant.is_mkldnn
+        and constant.dtype == layer.scale.dtype
+        and torch.equal(constant.flatten().to(layer.scale.device), layer.scale.flatten())
+        for constant in call.constants.values()
+    )
+
+
+def _varied(output: torch.Tensor) -> bool:
+    # No comparison with NaN holds, and nothing is above infinity: such outputs have not varied.
+    rows = output if output.shape[0] > 1 else output.T  # one image: compare its classes instead
+    return bool((rows - rows[:1]).abs().max() > 1e-5 * output.abs().max())

@@ -1,0 +1,120 @@
+"""The run record: what a lesson leaves in its executed notebook, and how to read it back."""
+
+import math
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import nbformat
+import pandas
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+
+from xpuqlib.errors import explained
+from xpuqlib.machine.environment import current_track, versions
+
+__all__ = ["MIME_TYPE", "NO_NOTEBOOK", "RunRecord", "compiled_files", "read_record"]
+
+MIME_TYPE = "application/vnd.xpuqlib.record+json"
+# What is no notebook lacks the cells; nbformat's and pydantic's own errors are ValueErrors.
+NO_NOTEBOOK = (OSError, ValueError, AttributeError)
+
+
+def compiled_files() -> int:
+    """Count the C++ files that Inductor compiled in this process, instead of reading its cache."""
+    counting = sys.modules.get("xpuqlib.recipe.compilation")  # comes with lowering
+    return len(counting.compiler_commands) if counting else 0
+
+
+class RunRecord(BaseModel):
+    """One run of one lesson. The last cell of a lesson displays it.
+
+    Attributes
+    ----------
+    lesson : str
+        The notebook's name without its ending.
+    parameters : dict
+        Values of the parameters cell.
+    device, device_name, mode : str
+        ``xpu``, ``cuda`` or ``cpu``; the hardware; ``executed``, ``rehearsed`` or ``reference``.
+    metrics : dict of str to float or None
+        Accuracy 0…1, SQNR in dB, latency in seconds, sizes in bytes.
+    evidence : dict
+        From ``Evidence.to_dict()``; empty for a lesson that lowers nothing.
+    seconds : float
+        From the lesson's set-up cell to its record.
+    compiled_files : int
+        C++ files that this process compiled; 0 where all came from Inductor's cache. What Triton
+        compiles, on a GPU, is not counted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[2] = 2
+    lesson: str
+    parameters: dict[str, JsonValue]
+    device: str
+    device_name: str
+    mode: str
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+    evidence: dict[str, JsonValue] = Field(default_factory=dict)
+    seconds: float
+    seed: int | None = None
+    compiled_files: int = Field(default_factory=compiled_files, ge=0)
+    track: str = Field(default_factory=lambda: current_track().name)
+    versions: dict[str, str | None] = Field(default_factory=versions)
+
+    @field_validator("metrics")
+    @classmethod
+    def _finite(cls, metrics: dict[str, float | None]) -> dict[str, float | None]:
+        # JSON has no infinity and no NaN: undefined is None.
+        return {k: v if v is not None and math.isfinite(v) else None for k, v in metrics.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return self.model_dump(mode="json")
+
+    def int8_kernels(self) -> str:
+        """Layers that run in int8 kernels, such as ``20 of 20 conv``; "–" without evidence."""
+        counts = self.evidence.get("counts", {}).items()
+        kinds = {kind: stages for kind, stages in counts if stages["in the model"]}
+        found = [f"{n['generated']} of {n['in the model']} {kind}" for kind, n in kinds.items()]
+        return ", ".join(found) or "–"
+
+    def int8_count(self) -> int:
+        """Count the layers that run in int8 kernels."""
+        return sum(stages["generated"] for stages in self.evidence.get("counts", {}).values())
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
+        rows = {
+            "lesson": self.lesson,
+            "ran": f"{self.mode} on {self.device} ({self.device_name})",
+            "parameters": ", ".join(f"{k}={v}" for k, v in self.parameters.items()),
+            **{k: "undefined" if v is None else f"{v:.4g}" for k, v in self.metrics.items()},
+            "versions": ", ".join(f"{k} {v}" for k, v in self.versions.items() if v),
+            "C++ files compiled (others: cached)": self.compiled_files,
+            "seconds": f"{self.seconds:.0f}",
+        }
+        table = pandas.Series(rows, name="run record").to_frame()
+        texts = {"text/html": table.to_html(), "text/plain": table.to_string()}
+        return {MIME_TYPE: self.to_dict(), **texts}
+
+
+def read_record(notebook: Path | str | nbformat.NotebookNode) -> RunRecord | None:
+    """Read the run record of an executed notebook; None where it has none.
+
+    Raises
+    ------
+    RunError
+        If the notebook or its record cannot be read.
+    """
+    name = "a notebook" if isinstance(notebook, nbformat.NotebookNode) else notebook
+    cause = f"The run record of {name} cannot be read"
+    with explained(NO_NOTEBOOK, cause, "Run the notebook again."):
+        if not isinstance(notebook, nbformat.NotebookNode):
+            # The reader alone, without validation: a folder may hold a thousand notebooks.
+            notebook = nbformat.reader.reads(Path(notebook).read_text(encoding="utf-8"))
+        for cell in notebook.cells:
+            for output in cell.get("outputs", []):
+                if MIME_TYPE in output.get("data", {}):
+                    return RunRecord.model_validate(output["data"][MIME_TYPE])
+    return None

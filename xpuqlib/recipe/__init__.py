@@ -1,0 +1,32 @@
+"""How int8 is made: capture, calibrate, convert, rewrite exactly, lower; eager modes, too."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "pt2e": [
+            "HistogramObserver",
+            "ObserverBase",
+            "PerChannelMinMaxObserver",
+            "QuantizationConfig",
+            "QuantizationSpec",
+            "XPUInductorQuantizer",
+            "capture",
+            "convert_pt2e",
+            "get_default_xpu_inductor_quantization_config",
+            "prepare_pt2e",
+        ],
+        "calibration": ["Calibration", "calibrate", "observers"],
+        "passes": ["keep_max_pools_floating", "quantize_above_max_pool", "signed_to_unsigned"],
+        "lowering": ["Lowered", "lower"],
+        "compilation": [
+            "Compilation",
+            "Int8Call",
+            "Operator",
+            "compiler_commands",
+            "observe_compilation",
+        ],
+        "eager": ["Place", "count_nodes", "count_quantized", "eager_place", "quantizable_model"],
+    },
+)

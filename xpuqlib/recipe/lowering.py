@@ -1,0 +1,168 @@
+"""Lower a converted model through Inductor, as each device needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch._functorch.config
+import torch._inductor.config
+from torch import fx, nn
+
+from xpuqlib.errors import LoweringError, XpuqWarning
+from xpuqlib.machine.device import MODES, cpu_has_bf16, cpu_has_vnni
+from xpuqlib.machine.environment import pt2e_home
+from xpuqlib.recipe.compilation import Compilation, observe_compilation
+from xpuqlib.recipe.passes import (
+    keep_max_pools_floating,
+    quantize_above_max_pool,
+    signed_to_unsigned,
+)
+
+__all__ = ["Lowered", "lower"]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A compiled model for one input shape.
+
+    Every strict export makes Dynamo forget what it compiled. The next call then compiles once
+    more, with the same freezing and autocast, and so to the same kernels.
+
+    Attributes
+    ----------
+    compilation : Compilation
+    device : torch.device
+    mode : str
+        ``executed`` (int8 kernels on xpu), ``rehearsed`` (int8 kernels on cpu) or ``reference``
+        (no int8 kernel ran).
+    notes : tuple of str
+        Which exact rewrites were done, and what this device does differently than an XPU.
+    bf16_autocast : bool
+        Whether it was compiled, and so runs, under autocast to bfloat16; an autocast around the
+        call changes nothing.
+    """
+
+    compiled: Callable[..., torch.Tensor]
+    compilation: Compilation
+    signature: tuple[str, ...]
+    device: torch.device
+    mode: str
+    notes: tuple[str, ...]
+    bf16_autocast: bool = False
+
+    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Run without gradients; LoweringError for another shape, dtype or device."""
+        signature = _signature(inputs)
+        if signature != self.signature:
+            cause = f"Lowered for {', '.join(self.signature)}, called with {', '.join(signature)}."
+            fix = "Convert the input, pad the last batch, or capture, convert and lower again."
+            raise LoweringError(cause, fix)
+        # In other settings it would compile once more, in other precision, and say nothing.
+        with _settings(self.device, self.compilation.freezing, self.bf16_autocast):
+            return self.compiled(*inputs)
+
+
+@contextlib.contextmanager
+def _settings(device: torch.device, freezing: bool, bf16_autocast: bool) -> Iterator[None]:
+    with (
+        torch.no_grad(),
+        torch._inductor.config.patch(freezing=freezing),
+        torch.autocast(device.type, torch.bfloat16, enabled=bf16_autocast),
+    ):
+        yield
+
+
+def lower(
+    converted: nn.Module,
+    example_inputs: tuple[torch.Tensor, ...],
+    *,
+    freezing: bool = True,
+    int8_max_pool: bool | None = None,
+    bf16_autocast: bool = False,
+) -> Lowered:
+    """Compile a model with ``torch.compile`` and freezing, as the device needs it.
+
+    ======  =========================================================================
+    xpu     freezing; oneDNN int8 kernels on the GPU
+    cpu     exact rewrites of a copy (passes.py), then the same kernels on the CPU
+    cuda    no freezing: oneDNN has no CUDA kernels, so this is a floating-point reference
+    ======  =========================================================================
+
+    Parameters
+    ----------
+    converted : torch.nn.Module
+        From ``convert_pt2e``, or a floating-point model as the baseline. Not changed.
+    example_inputs : tuple of torch.Tensor
+        Inputs of the one shape that the result accepts; their device decides the lowering.
+    freezing : bool
+        Inductor replaces parameters by constants; without it no int8 kernel is generated.
+    int8_max_pool : bool, optional
+        Quantize before a max-pool instead of after it, which changes no output bit. By default on
+        a CPU only: for XPU torch-xpu-ops has the kernel, too, but nobody has tried it here.
+    bf16_autocast : bool
+        Compile and run under autocast to bfloat16: int8-mixed-bf16 for a converted model.
+
+    Raises
+    ------
+    LoweringError
+        If the graph cannot be rewritten exactly or does not compile, or if `int8_max_pool` is
+        asked for where torch has no kernel for it.
+    """
+    if pt2e_home() == "torchao":
+        import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer  # noqa: F401
+    device = example_inputs[0].device
+    notes = []
+    quantized = isinstance(converted, fx.GraphModule) and "quantized_decomposed" in converted.code
+    if device.type == "cuda":
+        freezing = False
+        notes.append("cuda: no oneDNN kernels, compiled without freezing as a reference")
+    if quantized:  # a copy has code of its own: Dynamo would reuse what it compiled before
+        converted = copy.deepcopy(converted)
+    kernel, key = "quantized::max_pool2d", device.type.upper()  # what Inductor will call
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key(kernel, key)
+    if int8_max_pool and not has_kernel:
+        fix = "Leave int8_max_pool away: the pool then works in floating point."
+        raise LoweringError(f"torch {torch.__version__} has no {kernel} for {device.type}.", fix)
+    wanted = device.type == "cpu" if int8_max_pool is None else int8_max_pool
+    if quantized and not has_kernel:
+        keep_max_pools_floating(converted)
+    elif quantized and (pools := quantize_above_max_pool(converted, everywhere=wanted)):
+        notes.append(f"{pools} max-pool quantized before instead of after, exactly")
+    if device.type == "cpu" and quantized:
+        rewritten = signed_to_unsigned(converted)
+        notes.append(f"cpu: {rewritten} int8 activation nodes rewritten as uint8, exactly")
+        if not cpu_has_vnni():
+            notes.append("cpu without VNNI: u8×s8 products are left to saturate at 16 bits")
+            said = """This CPU has no VNNI, or ONEDNN_MAX_CPU_ISA hides it: pairs of u8×s8 products
+can saturate at 16 bits. Nothing is done about it, so that scales stay those of an XPU; compare
+the SQNR against the Q/DQ reference."""
+            warnings.warn(said, XpuqWarning, stacklevel=2)
+    if bf16_autocast:
+        notes.append("compiled and run under autocast to bfloat16")
+        if device.type == "cpu" and not cpu_has_bf16():
+            notes.append("cpu without bf16 instructions: the speed of bf16 means nothing here")
+    # A cached graph comes back without its constants, and so without the proof.
+    with (
+        _settings(device, freezing, bf16_autocast),
+        torch._inductor.config.patch(fx_graph_cache=False),
+        torch._functorch.config.patch(enable_autograd_cache=False),
+    ):
+        compiled = torch.compile(converted, dynamic=False)
+        try:
+            compilation = observe_compilation(compiled, example_inputs)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            cause = f"Inductor cannot compile this model for {device}: {error}".splitlines()[0]
+            fix = "Run `xpuq doctor` (C++ compiler, Triton), then look at the cause above."
+            raise LoweringError(cause, fix) from error
+    mode = MODES[device.type] if compilation.generated else "reference"
+    signature = _signature(example_inputs)
+    return Lowered(compiled, compilation, signature, device, mode, tuple(notes), bf16_autocast)
+
+
+def _signature(inputs: tuple[torch.Tensor, ...]) -> tuple[str, ...]:
+    return tuple(f"{list(x.shape)} {x.dtype} on {x.device.type}" for x in inputs)

@@ -1,0 +1,146 @@
+"""Exact graph rewrites for lowering: each one leaves the output the same, bit for bit."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import fx
+
+from xpuqlib.errors import LoweringError
+
+__all__ = ["keep_max_pools_floating", "quantize_above_max_pool", "signed_to_unsigned"]
+
+OFFSET = 128  # from int8 (-128…127) to uint8 (0…255)
+
+
+def signed_to_unsigned(graph_module: fx.GraphModule) -> int:
+    """Rewrite int8 activations of a converted graph as uint8, in place.
+
+    oneDNN's CPU kernels want uint8 activations, the XPU quantizer annotates int8. With
+    ``q = clamp(round(x / s) + z, -128, 127)`` and ``q' = clamp(round(x / s) + z + 128, 0, 255)``,
+    ``q' = q + 128`` for every x, so ``(q' - (z + 128)) * s`` and ``(q - z) * s`` are the same
+    number: the integers are equal before the only rounding, that of the product.
+
+    Parameters
+    ----------
+    graph_module : torch.fx.GraphModule
+        From ``convert_pt2e``. Weights (per channel) stay as they are.
+
+    Returns
+    -------
+    int
+        Number of quantize and dequantize nodes rewritten; 0 for a graph without int8 activations.
+
+    Raises
+    ------
+    LoweringError
+        If an int8 activation flows into another operator than the dequantize of its own zero
+        point: the rewrite would change what that operator sees.
+    """
+    ops = torch.ops.quantized_decomposed
+    quantize, dequantize = ops.quantize_per_tensor.default, ops.dequantize_per_tensor.default
+    signed = [
+        node
+        for node in graph_module.graph.nodes
+        if node.target in (quantize, dequantize) and node.args[5] == torch.int8
+    ]
+    for node in signed:
+        for other in node.users if node.target is quantize else node.args[:1]:
+            if other not in signed or other.args[1:6] != node.args[1:6]:
+                cause = f"{node.name} and {other.name} do not share one scale and zero point."
+                fix = "Only quantize–dequantize pairs of convert_pt2e can be lowered on a CPU."
+                raise LoweringError(cause, fix)
+    for node in signed:
+        x, scale, zero_point, low, high, _ = node.args[:6]
+        node.args = (x, scale, zero_point + OFFSET, low + OFFSET, high + OFFSET, torch.uint8)
+    graph_module.recompile()
+    return len(signed)
+
+
+def quantize_above_max_pool(graph_module: fx.GraphModule, everywhere: bool = True) -> int:
+    """Quantize what goes into a max-pool as its output is quantized, in place.
+
+    The XPU quantizer leaves a max-pool between a convolution and a quantize in floating point.
+    Quantize and dequantize never decrease, so they commute with a maximum:
+    ``dq(q(max(x))) = max(dq(q(x)))``, bit for bit, and quantizing that result once more changes
+    nothing. The convolution before the pool can then write int8 itself. Padding does not matter
+    (each window holds at least one real element), NaN does: a maximum keeps it, int8 cannot.
+
+    Where the input has been dequantized, this is no matter of speed. Inductor turns dequantize,
+    max-pool, quantize into one int8 max-pool without a look at the scales, and drops `ceil_mode`
+    (torch 2.8 to 2.15): the result would be wrong, and nothing would say so.
+
+    Parameters
+    ----------
+    graph_module : torch.fx.GraphModule
+        From ``convert_pt2e``.
+    everywhere : bool
+        Also where the input is in floating point; if not, only where Inductor would be wrong.
+
+    Returns
+    -------
+    int
+        Number of max-pools rewritten. One is left alone unless every user quantizes it with the
+        same scale, zero point and range.
+    """
+    ops = torch.ops.quantized_decomposed
+    quantize, dequantize = ops.quantize_per_tensor.default, ops.dequantize_per_tensor.default
+    rewritten = 0
+    for pool in reversed(list(graph_module.graph.nodes)):  # a pool's user may be a pool
+        if pool.target is not torch.ops.aten.max_pool2d.default or not pool.users:
+            continue
+        source = pool.args[0]
+        settings = {user.args[1:] if user.target is quantize else None for user in pool.users}
+        if None in settings or len(settings) > 1:
+            continue
+        [arguments], floating = settings, source.target is not dequantize
+        if floating and not everywhere:
+            continue
+        with graph_module.graph.inserting_before(pool):
+            padded = _pad_for_ceil_mode(graph_module.graph, pool)
+            if floating or padded is not source or source.args[1:] != arguments:
+                codes = graph_module.graph.call_function(quantize, (padded, *arguments))
+                values = graph_module.graph.call_function(dequantize, (codes, *arguments))
+                pool.replace_input_with(source, values)
+                rewritten += 1
+    graph_module.recompile()
+    return rewritten
+
+
+def keep_max_pools_floating(graph_module: fx.GraphModule) -> None:
+    """Keep Inductor from making int8 max-pools, in place, for a device that has no such kernel.
+
+    It would make them of dequantize, max-pool, quantize, and fail when they are called. A bound
+    of minus infinity changes no value, and stands between them.
+    """
+    clamp = torch.ops.aten.clamp_min.default
+    for pool in list(graph_module.graph.nodes):
+        if pool.target is torch.ops.aten.max_pool2d.default:
+            with graph_module.graph.inserting_before(pool):
+                source = graph_module.graph.call_function(clamp, (pool.args[0], -math.inf))
+            pool.replace_input_with(pool.args[0], source)
+    graph_module.recompile()
+
+
+def _pad_for_ceil_mode(graph: fx.Graph, pool: fx.Node) -> fx.Node:
+    """Take `ceil_mode` off a pool; what its last windows reach beyond the input becomes padding."""
+    source = pool.args[0]
+    if len(pool.args) < 6 or not pool.args[5]:
+        return source
+    shaped = source
+    while "val" not in shaped.meta:  # quantize and dequantize keep the shape
+        shaped = shaped.args[0]
+    sizes, outputs = (node.meta["val"].shape[2:] for node in (shaped, pool))
+    kernels, strides = pool.args[1], pool.args[2] or pool.args[1]
+    beyond = [
+        (out - 1) * stride + dilation * (kernel - 1) + 1 - size - 2 * padding
+        for size, out, kernel, stride, padding, dilation in zip(
+            sizes, outputs, kernels, strides, *pool.args[3:5], strict=True
+        )
+    ]
+    pool.args = pool.args[:5]
+    if max(beyond) <= 0:
+        return source
+    amounts = [0, max(0, beyond[1]), 0, max(0, beyond[0])]
+    return graph.call_function(torch.ops.aten.constant_pad_nd.default, (source, amounts, -math.inf))

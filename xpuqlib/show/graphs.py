@@ -1,0 +1,167 @@
+"""Figures of graphs: which operators there are, and which dtypes they read and write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pandas
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from torch import fx
+
+from xpuqlib.proof.graph import module_path
+from xpuqlib.recipe.compilation import Operator
+from xpuqlib.show.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, new_figure
+
+__all__ = ["draw_dtypes", "draw_graph", "draw_stages"]
+
+DTYPES = {"int8": BLUE, "bf16": ORANGE, "fp32": GREEN}
+_LONG = "_per_tensor|_low_memory_|_with_offsets"  # what Inductor adds to short names
+KINDS = {
+    "conv, linear": (BLUE, "conv|linear"),
+    "quantize": (ORANGE, "^quantize"),
+    "dequantize": (YELLOW, "^dequantize"),
+    "batch norm": (PINK, "batch_norm"),
+    "pointwise": (GREEN, "relu|add|hardtanh|clamp|mul"),
+    "pooling": (SKY, "pool|mean"),
+    "other": (GREY, ""),
+}
+
+
+def _kind(node: fx.Node) -> str:
+    operator = getattr(node.target, "_opname", None) or str(node.target)
+    return next(kind for kind, (_, words) in KINDS.items() if re.search(words, operator))
+
+
+def _stage(node: fx.Node) -> str:
+    path = module_path(node)
+    return ".".join(path.split(".")[: 2 if path.startswith("features") else 1])
+
+
+def draw_graph(graph_module: fx.GraphModule, title: str) -> Figure:
+    """Draw the operators of a graph in execution order, one row for each stage of the model.
+
+    An arc shows a value that skips over operators: a residual connection or a branch.
+    """
+    # A weight's dequantize reads constants only: it would hide the path of the activations.
+    nodes = [
+        node
+        for node in graph_module.graph.nodes
+        if node.op == "call_function" and any(n.op != "get_attr" for n in node.all_input_nodes)
+    ]
+    rows: list[tuple[str, list[fx.Node]]] = []
+    for node in nodes:
+        stage = _stage(node) or (rows[-1][0] if rows else "input")
+        if not rows or rows[-1][0] != stage or len(rows[-1][1]) >= 40:
+            rows.append((stage, []))
+        rows[-1][1].append(node)
+    rows = _merge_short(rows)
+    at = {node: (x, -1.6 * y) for y, (_, row) in enumerate(rows) for x, node in enumerate(row)}
+    width = max(len(row) for _, row in rows)
+    figure, axes = new_figure(figsize=(11, 0.42 * len(rows) * 1.6 + 1.2))
+    kinds = {node: _kind(node) for node in at}
+    for node, (x, y) in at.items():
+        color = KINDS[kinds[node]][0]
+        axes.add_patch(Rectangle((x + 0.08, y), 0.84, 0.7, facecolor=color, zorder=2))
+        for source in node.all_input_nodes:
+            if source in at and at[source][1] == y and x - at[source][0] > 1:
+                left = at[source][0] + 0.5
+                height = 0.75 + min(0.06 * (x - left), 0.5)
+                xs, ys = [left, left, x + 0.5, x + 0.5], [0.7, height, height, 0.7]
+                axes.plot(xs, [y + up for up in ys], color="#555555", linewidth=0.8, zorder=1)
+    for number, (stage, _) in enumerate(rows):
+        axes.text(-0.4, -1.6 * number + 0.35, stage, ha="right", va="center", fontsize=9)
+    margin = -max(len(stage) for stage, _ in rows) * width / 90 - 1
+    axes.set(xlim=(margin, width + 0.5), ylim=(-1.6 * len(rows) + 1, 1.6), xticks=[], yticks=[])
+    said = "operators in execution order, one row for each stage of the model"
+    axes.set(title=title, xlabel=said)
+    axes.spines[["top", "left", "right"]].set_visible(False)
+    shown = [Patch(color=c, label=kind) for kind, (c, _) in KINDS.items() if kind in kinds.values()]
+    below = (0.5, -0.25 / len(rows) - 0.08)
+    axes.legend(handles=shown, ncols=7, loc="upper center", bbox_to_anchor=below, frameon=False)
+    return figure
+
+
+def _merge_short(rows: list[tuple[str, list[fx.Node]]]) -> list[tuple[str, list[fx.Node]]]:
+    merged: list[tuple[str, list[fx.Node]]] = []
+    for stage, row in rows:
+        if merged and len(merged[-1][1]) + len(row) <= 16 and min(len(merged[-1][1]), len(row)) < 8:
+            first, nodes = merged[-1]
+            merged[-1] = (f"{first.split(' … ')[0]} … {stage}", nodes + row)
+        else:
+            merged.append((stage, list(row)))
+    return merged
+
+
+def draw_dtypes(networks: dict[str, Sequence[Operator]], title: str) -> Figure:
+    """Draw lowered graphs as strips, one box an operator: left what it reads, right what it writes.
+
+    Parameters
+    ----------
+    networks : dict of str to sequence of Operator
+        As in `xpuqlib.recipe.Compilation`, by the label of the strip.
+    """
+    names = {
+        label: [re.sub(_LONG, "", operator.name)[:24] for operator in operators]
+        for label, operators in networks.items()
+    }
+    longest = max(map(len, names.values()))
+    letters = max(len(name) for strip in names.values() for name in strip) if longest <= 60 else 0
+    size = (11, (0.7 + 0.07 * letters) * len(networks) + 0.8)
+    figure, panels = new_figure(len(networks), figsize=size, squeeze=False)
+    for axes, (label, operators) in zip(panels[:, 0], networks.items(), strict=True):
+        lefts = [x + half for x in range(len(operators)) for half in (0.06, 0.5)]
+        dtypes = [dtype for operator in operators for dtype in (operator.reads, operator.writes)]
+        axes.bar(lefts, 1, 0.44, align="edge", color=[DTYPES.get(dtype, GREY) for dtype in dtypes])
+        axes.set(xlim=(0, longest), ylim=(0, 1), yticks=[])
+        axes.set_title(label, loc="left", fontsize="medium")
+        if letters:  # in a longer strip, names would lie over each other
+            ticks = [x + 0.5 for x in range(len(operators))]
+            axes.set_xticks(ticks, names[label], rotation=90, fontsize=7)
+        axes.spines[:].set_visible(False)
+    figure.legend(
+        handles=[Patch(color=color, label=dtype) for dtype, color in DTYPES.items()],
+        loc="outside lower right",
+        ncols=len(DTYPES),
+        frameon=False,
+    )
+    figure.suptitle(title)
+    figure.supxlabel("operators, from input to output; left half: reads, right half: writes")
+    return figure
+
+
+def draw_stages(stages: dict[str, dict[str, int]], seconds: dict[str, float], title: str) -> Figure:
+    """Draw how often the operators of a TorchScript graph occur, stage by stage, and run times.
+
+    Parameters
+    ----------
+    stages : dict of str to dict of str to int
+        From `xpuqlib.recipe.count_nodes`, by stage.
+    seconds : dict of str to float
+        Time of those stages that are runs.
+    """
+    groups = {
+        "batch norm": (PINK, ("aten::batch_norm",)),
+        "conv, linear in fp32": (BLUE, ("aten::_convolution", "aten::conv", "aten::linear")),
+        "quantized conv, linear": (ORANGE, ("quantized::conv", "quantized::linear")),
+        "quantized add": (YELLOW, ("quantized::add",)),
+        "fused by IPEX": (GREEN, ("torch_ipex::q", "ipex::")),
+    }
+    size = (11, 0.4 * len(stages) + 1.6)
+    figure, (left, right) = new_figure(1, 2, sharey=True, figsize=size, width_ratios=(2, 1))
+    nodes = pandas.DataFrame(stages).fillna(0).astype(int)
+    counts = {label: nodes[nodes.index.str.startswith(s)].sum() for label, (_, s) in groups.items()}
+    found = pandas.DataFrame({label: n for label, n in counts.items() if n.any()})
+    colors = [groups[label][0] for label in found]
+    found.plot.barh(stacked=True, ax=left, color=colors, legend=False, width=0.8)
+    for bars in left.containers:
+        left.bar_label(bars, fmt=lambda n: f"{n:g}" if n else "", label_type="center")
+    at = [list(stages).index(stage) for stage in seconds]
+    right.barh(at, [value * 1e3 for value in seconds.values()], color=SKY)
+    left.invert_yaxis()
+    left.set_xlabel("nodes of the graph")
+    right.set_xlabel("time of one run (ms)")
+    figure.legend(loc="outside lower center", ncols=5, frameon=False)
+    figure.suptitle(title)
+    return figure
