@@ -147,8 +147,13 @@ def test_devices_are_judged_by_what_int8_needs(device, status, said):
 
 
 def test_an_unwritable_cache_and_a_full_disk(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor.os, "access", lambda *args: False)
-    assert {check.status for check in doctor._folders()} == {doctor.PROBLEM}
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XPUQLIB_CACHE", str(tmp_path / "file" / "cache"))
+    weights, *others = doctor._folders()
+    assert weights.status == doctor.PROBLEM
+    assert "cannot be written: Not a directory" in weights.found
+    assert "Set XPUQLIB_CACHE" in weights.fix
+    assert {check.status for check in others} == {doctor.OK}
     monkeypatch.undo()
     usage = namedtuple("usage", "total used free")(100, 99, 2**20)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage)

@@ -12,7 +12,7 @@ from xpuqlib.errors import TrackError
 from xpuqlib.machine import environment
 from xpuqlib.machine.environment import IPEX, TRACKS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def extras() -> dict[str, set[str]]:
@@ -50,6 +50,16 @@ def test_conda_environment_pins_the_version_table(track):
     assert any(option.startswith("-e .") for option in options)
     for package, spec in track.requires.items():
         assert Requirement(f"{package}{spec}").specifier.contains(pins[package])
+
+
+@pytest.mark.parametrize("track", TRACKS.values(), ids=list(TRACKS))
+def test_conda_environment_names_the_notebook_tools_as_pyproject_does(track):
+    text = (ROOT / track.conda_file).read_text(encoding="utf-8")
+    named = {line for line in yaml.safe_load(text)["dependencies"] if isinstance(line, str)}
+    required = [Requirement(text) for text in metadata.requires("xpuqlib")]
+    for tool in ("jupyterlab", "nbval", "ipywidgets", "papermill"):
+        [asked] = [r for r in required if r.name == tool]
+        assert f"{tool}{asked.specifier}" in named
 
 
 @pytest.mark.parametrize("track", TRACKS.values(), ids=list(TRACKS))

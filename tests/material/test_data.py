@@ -73,3 +73,16 @@ def test_a_missing_or_empty_folder_names_the_fix(tmp_path):
         load_data(str(tmp_path / "missing"))
     with pytest.raises(DataError, match="No images in"):
         load_data(str(tmp_path))
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "cat").mkdir()
+    for name in ("good.png", "cut.png", "text.png"):
+        Image.fromarray(numpy.zeros((40, 40, 3), numpy.uint8)).save(tmp_path / "cat" / name)
+    for name, content in {"cut.png": b"\x89PNG\r\n\x1a\n", "text.png": b"no image"}.items():
+        whole = (tmp_path / "cat" / name).read_bytes()
+        (tmp_path / "cat" / name).write_bytes(content)
+        with pytest.raises(DataError, match=rf"{name} cannot be read as an image(?s:.*)Fix: "):
+            load_data(str(tmp_path), batch_size=1, calibration_batches=1)
+        (tmp_path / "cat" / name).write_bytes(whole)
+    assert len(load_data(str(tmp_path), batch_size=1, calibration_batches=1).images) == 2

@@ -92,3 +92,24 @@ def test_two_kernels_at_once_train_once(monkeypatch, tmp_path):
     ]
     assert [child.wait(120) for child in children] == [0, 0]
     assert len(list(tmp_path.glob("trained-*"))) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_before_training(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XPUQLIB_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(models, "_train_on_digits", lambda name: pytest.fail("trained"))
+    with pytest.raises(ModelError, match=r"cannot be written(?s:.*)Fix: Set XPUQLIB_CACHE"):
+        digits_weights("resnet18")
+
+
+def test_a_cache_that_can_only_be_read_is_enough(monkeypatch, tmp_path):
+    monkeypatch.setenv("XPUQLIB_CACHE", str(tmp_path))
+    monkeypatch.setattr(models, "_train_on_digits", lambda name: nn.Linear(2, 2))
+    path = digits_weights("resnet18")
+
+    def refused(*args, **kwargs):
+        raise PermissionError
+
+    monkeypatch.setattr(models, "FileLock", refused)
+    monkeypatch.setattr(models.tempfile, "TemporaryFile", refused)
+    assert digits_weights("resnet18") == path

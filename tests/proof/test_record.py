@@ -85,7 +85,7 @@ def test_the_second_run_compiles_nothing_and_the_counter_says_so(tmp_path):
     counts = []
     for _ in range(2):
         child = subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(Path(__file__).parent)],
+            [sys.executable, "-c", SCRIPT, str(Path(__file__).parents[1])],
             capture_output=True,
             text=True,
             env=env,

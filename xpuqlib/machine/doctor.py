@@ -149,10 +149,13 @@ def _folders() -> list[Check]:
     checks = []
     for name, folder in places.items():
         existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-        free = shutil.disk_usage(existing).free / 2**30
-        if not os.access(existing, os.W_OK):
+        try:
+            free = shutil.disk_usage(existing).free / 2**30
+            tempfile.TemporaryFile(dir=existing).close()  # permissions alone do not tell
+        except OSError as error:
             fix = "Set XPUQLIB_CACHE, TORCHINDUCTOR_CACHE_DIR to a folder of yours; work in one."
-            checks.append(Check(name, PROBLEM, f"{folder} cannot be written", fix))
+            found = f"{folder} cannot be written: {error.strerror}"
+            checks.append(Check(name, PROBLEM, found, fix))
         else:
             found, fix = f"{folder}, {free:.1f} GiB free", f"Free at least {MIN_FREE_GB} GiB."
             checks.append(_check(name, found, free < MIN_FREE_GB, fix, WARNING))

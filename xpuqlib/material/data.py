@@ -85,7 +85,8 @@ def load_data(
     Raises
     ------
     DataError
-        If the folder is missing, holds no images, or too few for the batches asked for.
+        If the folder is missing, holds no images, too few for the batches asked for, or one
+        that cannot be read.
     """
     generator = torch.Generator().manual_seed(seed)
     needed = batch_size * calibration_batches
@@ -142,6 +143,14 @@ def _folder(path: Path, size: int, needed: int, generator: torch.Generator):
     if len(order) <= needed:
         cause = f"{str(path)!r} holds {len(order)} images; calibration alone takes {needed}."
         raise DataError(cause, "Lower batch_size or calibration_batches, or add images.")
-    chosen = [dataset[i] for i in order[: needed + MAX_FOLDER_IMAGES]]
+    chosen = [_read(dataset, i) for i in order[: needed + MAX_FOLDER_IMAGES]]
     images, labels = default_collate(chosen)
     return images[:needed], images[needed:], labels[needed:], len(dataset.classes)
+
+
+def _read(dataset: ImageFolder, number: int) -> tuple[torch.Tensor, int]:
+    try:
+        return dataset[number]
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's kinds for damaged files
+        cause = f"{dataset.samples[number][0]} cannot be read as an image: {error}"
+        raise DataError(cause, "Take it out of the folder, or save it anew.") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import tempfile
 import urllib.error
 import warnings
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
-from xpuqlib.errors import ModelError, XpuqWarning
+from xpuqlib.errors import ModelError, XpuqWarning, explained
 from xpuqlib.machine.environment import cache_dir
 from xpuqlib.material.data import digits_split, enlarge
 from xpuqlib.names import MODELS, WEIGHTS
@@ -80,15 +81,25 @@ def digits_weights(name: str) -> Path:
     """Path of weights trained on digits; trains them first where they are missing or damaged.
 
     Safe when two kernels start at once: one trains, the other waits for it.
+
+    Raises
+    ------
+    ModelError
+        If the cache lacks them and cannot be written.
     """
     folder = cache_dir() / "weights"
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-digits-{RECIPE}.pt"
     checksum = path.with_suffix(".sha256")
+    if _is_whole(path, checksum):  # a classroom's cache may be readable only
+        return path
+    fix = "Set XPUQLIB_CACHE to a folder that you may write, and run: xpuq doctor"
+    with explained(OSError, f"The cache {cache_dir()} cannot be written", fix, ModelError):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # before minutes of training are lost
     with FileLock(path.with_suffix(".lock")):
+        if _is_whole(path, checksum):  # another kernel has trained it in the meantime
+            return path
         if path.exists() and checksum.exists():
-            if sha256(path) == checksum.read_text(encoding="utf-8"):
-                return path
             said = f"{path.name} does not match its checksum and is trained again."
             warnings.warn(said, XpuqWarning, stacklevel=2)
         temporary = path.with_suffix(".tmp")
@@ -96,6 +107,11 @@ def digits_weights(name: str) -> Path:
         checksum.write_text(sha256(temporary), encoding="utf-8")
         temporary.replace(path)
     return path
+
+
+def _is_whole(path: Path, checksum: Path) -> bool:
+    there = path.exists() and checksum.exists()
+    return there and sha256(path) == checksum.read_text(encoding="utf-8")
 
 
 def sha256(path: Path) -> str:
