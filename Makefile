@@ -11,7 +11,9 @@ TORCH_INDEX ?= $(RECORDED_INDEX)
 TORCH_current := "torch>=2.11" "torchvision>=0.26" "torchao>=0.18"
 TORCH_ipex := "torch==2.8.*" "torchvision==0.23.*"
 
-.PHONY: run test lint format lab notebooks benchmark benchmark-runner benchmark-sweep \
+NBVAL := --nbval-lax --nbval-current-env
+
+.PHONY: run test check nbval lint format lab notebooks benchmark benchmark-runner benchmark-sweep \
 	benchmark-classroom benchmark-explorers clean
 ifneq ($(TORCH_INDEX),$(RECORDED_INDEX))
 .PHONY: $(STAMP)
@@ -21,7 +23,13 @@ run: $(STAMP) ## execute all lessons on the best device there is
 	$(BIN)/xpuq run
 
 test: $(STAMP) ## the whole test suite, the notebooks included
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env tests notebooks
+	$(BIN)/python -m pytest $(NBVAL) notebooks/00*.ipynb notebooks/01*.ipynb tests
+
+check: lint ## lint and the unit tests: no notebook, no browser, no sweep
+	$(BIN)/python -m pytest -q -m "not slow" tests
+
+nbval: $(STAMP) ## every lesson under nbval; make test takes the first two
+	$(BIN)/python -m pytest $(NBVAL) notebooks
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,5 +1,7 @@
+import importlib.metadata
 import os
 import shutil
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,6 +9,18 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
+# Before torch is imported. Several kernels share few cores: threads must not spin while they
+# wait. One cache of compiled code for all tests, never shared between versions of torch.
+_TORCH = importlib.metadata.version("torch")
+_CACHE = os.path.join(tempfile.gettempdir(), f"xpuqlib-tests-torch-{_TORCH}")
+for _name, _value in {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "KMP_BLOCKTIME": "0",
+    "TORCHINDUCTOR_CACHE_DIR": _CACHE,
+}.items():
+    os.environ.setdefault(_name, _value)
+
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from torch import fx, nn
@@ -43,8 +57,9 @@ def pytest_runtest_setup(item):
 
 
 def pytest_collection_modifyitems(items):
-    # Grading uses all cores: last, when the other track has ended that may run at the same time.
-    items.sort(key=lambda item: "test_every_lesson_grades" in item.name)
+    for item in items:
+        if "trials" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -185,6 +200,14 @@ def resnet_flow() -> Flow:
             prepared(batch)
     converted = convert_pt2e(prepared)
     return Flow(model, converted, lower(converted, (data.example,)), (data.example,))
+
+
+@pytest.fixture(scope="session")
+def trials(tmp_path_factory):
+    """Each lesson, executed once with its defaults: a call gives the executed notebook."""
+    from trial import Trials  # needs nbgrader, which the other tests do without
+
+    return Trials(tmp_path_factory.mktemp("lessons"))
 
 
 @contextmanager

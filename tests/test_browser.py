@@ -1,6 +1,7 @@
 """Every lesson in JupyterLab, in a real browser, at 125 % zoom; explorers moved by keyboard.
 
-Screenshots stay in build/browser.
+Lessons with explorers and one other are run from top to bottom, the others are opened as they
+were committed. Screenshots stay in build/browser.
 """
 
 import os
@@ -12,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,13 +25,17 @@ from xpuqlib.proof.record import MIME_TYPE
 ROOT = Path(__file__).parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SHOTS = ROOT / "build" / "browser"
-EXPLORERS = {"01": 1, "03": 2, "05": 1}  # by the start of the lesson's name
+EXPLORERS = {"00": 0, "01": 1, "03": 2, "05": 1}  # of the lessons to run, by their first letters
 KEYS = {".noUi-handle": ("ArrowLeft", "ArrowRight"), "input[type=checkbox]": ("Space",)}
 SLOWEST = 1.5  # seconds; make benchmark-explorers measures against the 150 ms of a quiet machine
 
-pytestmark = pytest.mark.skipif(
-    current_track().name != "current", reason="JupyterLab is the same on both tracks: current only"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        current_track().name != "current",
+        reason="JupyterLab is the same on both tracks: current only",
+    ),
+]
 
 OUTPUTS = """() => [...jupyterapp.shell.currentWidget.content.model.cells]
     .filter(cell => cell.type === 'code').map(cell => cell.sharedModel.getOutputs())"""
@@ -111,13 +117,44 @@ def move(explorer, control, keys):
     return time.perf_counter() - start
 
 
-@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
-def test_a_lesson_runs_in_jupyterlab(lab, browser, lesson):
+@contextmanager
+def opened(lab, browser, lesson):
     # 1400 × 1100 at 125 %: the page has less room, and everything on it is larger.
     tab = browser.new_page(viewport={"width": 1120, "height": 880}, device_scale_factor=1.25)
     try:
         tab.goto(f"{lab}/lab/tree/{lesson.name}?reset&token=lessons")
         tab.wait_for_function(READY, timeout=120_000)
+        yield tab
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        tab.screenshot(path=SHOTS / f"{lesson.stem}.png")
+    finally:
+        tab.evaluate("() => window.jupyterapp?.serviceManager.sessions.shutdownAll()")
+        tab.close()
+
+
+@pytest.mark.parametrize(
+    "lesson",
+    [path for path in LESSONS if path.name[:2] not in EXPLORERS],
+    ids=lambda path: path.stem,
+)
+def test_a_committed_lesson_opens_in_jupyterlab(lab, browser, lesson):
+    with opened(lab, browser, lesson) as tab:
+        outputs = [output for cell in tab.evaluate(OUTPUTS) for output in cell]
+        figures = sum("image/png" in output.get("data", {}) for output in outputs)
+        assert figures >= 1
+        shown = tab.locator(".jp-OutputArea img")
+        wait_until(lambda: shown.count() == figures, 60)
+        assert all(image.evaluate("image => image.naturalWidth > 0") for image in shown.all())
+        assert tab.locator(".jp-RenderedHTMLCommon table").count() >= 1
+
+
+@pytest.mark.parametrize(
+    "lesson",
+    [path for path in LESSONS if path.name[:2] in EXPLORERS],
+    ids=lambda path: path.stem,
+)
+def test_a_lesson_runs_in_jupyterlab(lab, browser, lesson):
+    with opened(lab, browser, lesson) as tab:
         tab.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
         cells = tab.evaluate(OUTPUTS)
         for output in (output for cell in cells for output in cell):
@@ -125,7 +162,7 @@ def test_a_lesson_runs_in_jupyterlab(lab, browser, lesson):
             assert output.get("name") != "stderr", output
         assert any(MIME_TYPE in o.get("data", {}) for o in cells[-1])
         explorers = tab.locator(".widget-vbox:has(img[alt])")
-        assert explorers.count() == EXPLORERS.get(lesson.name[:2], 0)
+        assert explorers.count() == EXPLORERS[lesson.name[:2]]
         SHOTS.mkdir(parents=True, exist_ok=True)
         for number in range(explorers.count()):
             explorer = explorers.nth(number)
@@ -143,7 +180,3 @@ def test_a_lesson_runs_in_jupyterlab(lab, browser, lesson):
             inside = "e => e.scrollWidth <= e.closest('.jp-OutputArea-output').clientWidth + 1"
             assert explorer.evaluate(inside)
             explorer.screenshot(path=SHOTS / f"{lesson.stem}-explorer-{number + 1}.png")
-        tab.screenshot(path=SHOTS / f"{lesson.stem}.png")
-    finally:
-        tab.evaluate("() => window.jupyterapp?.serviceManager.sessions.shutdownAll()")
-        tab.close()

@@ -2,8 +2,10 @@
 
 import ast
 import importlib
+import itertools
 from pathlib import Path
 
+import nbformat
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "xpuqlib"
@@ -70,3 +72,22 @@ def test_a_room_says_what_it_is_for_and_gives_its_names(name):
             given = getattr(room, attribute)
             assert given is getattr(module, attribute), f"{attribute} of {path.stem}"
     assert len(public) == len(room.__all__)
+
+
+LESSONS = sorted((PACKAGE.parent / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_imports_from_rooms_in_six_lines_or_fewer(path):
+    notebook = nbformat.read(path, as_version=4)
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    found = [
+        [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+        for source in sources
+    ]
+    ours = [[node for node in nodes if node.module.startswith("xpuqlib")] for nodes in found]
+    assert max(map(len, ours)) <= 6
+    for node in itertools.chain(*ours):
+        assert node.module in {"xpuqlib.errors", *(f"xpuqlib.{room}" for room in ROOMS)}
+        room = importlib.import_module(node.module)
+        assert all(hasattr(room, alias.name) for alias in node.names)

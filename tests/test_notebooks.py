@@ -1,29 +1,26 @@
-"""The lessons: their conventions, and their execution through papermill."""
+"""The lessons: their conventions, and what their executions through papermill show."""
 
 import getpass
 import json
-import os
 import re
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import nbformat
 import pandas
 import pytest
+from trial import LESSONS, code_cells, each_lesson, xpuq_run
 
 from xpuqlib.machine.environment import IPEX, installed_version
 from xpuqlib.proof.record import MIME_TYPE, read_record
 from xpuqlib.runner.parameters import LessonParameters, check_parameters, notebook_parameters
 
-ROOT = Path(__file__).parent.parent
-LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+COMPARED = "nbval-check-output"  # nbval's own tag
 
 
-def cells(path, kind="code"):
-    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+def texts(cell):
+    """Return what a cell shows as plain text."""
+    outputs = cell.outputs
+    return [o.text if o.output_type == "stream" else o.data.get("text/plain") for o in outputs]
 
 
 def test_there_are_lessons():
@@ -31,25 +28,25 @@ def test_there_are_lessons():
 
 
 @each_lesson
-def test_parameters_agree_with_the_schema(path):
-    for name, parameter in notebook_parameters(path).items():
+def test_parameters_agree_with_the_schema(lesson):
+    for name, parameter in notebook_parameters(lesson).items():
         field = LessonParameters.model_fields[name]  # a parameter that is not there is a KeyError
         assert parameter["default"].strip("\"'") == str(field.default)
         assert parameter["inferred_type_name"] in ("str", "int")
         assert parameter["help"]
-        check_parameters(path, {name: field.default})
+        check_parameters(lesson, {name: field.default})
 
 
 @each_lesson
-def test_committed_as_executed_from_top_to_bottom(path):
-    counts = [cell.execution_count for cell in cells(path) if cell.source.strip()]
+def test_committed_as_executed_from_top_to_bottom(lesson):
+    counts = [cell.execution_count for cell in code_cells(lesson) if cell.source.strip()]
     assert counts == list(range(1, len(counts) + 1))
-    assert path.stat().st_size < 400_000
+    assert lesson.stat().st_size < 400_000
 
 
 @each_lesson
-def test_outputs_hold_no_errors_warnings_paths_or_names(path):
-    for cell in cells(path):
+def test_outputs_hold_no_errors_warnings_paths_or_names(lesson):
+    for cell in code_cells(lesson):
         for output in cell.outputs:
             assert output.output_type != "error"
             text = json.dumps({k: v for k, v in output.items() if k != "data"}) + json.dumps(
@@ -67,52 +64,63 @@ def test_outputs_hold_no_errors_warnings_paths_or_names(path):
 
 
 @each_lesson
-def test_committed_explorers_are_plain_figures(path):
-    notebook = nbformat.read(path, as_version=4)
+def test_committed_explorers_are_plain_figures(lesson):
+    notebook = nbformat.read(lesson, as_version=4)
     assert "widgets" not in notebook.metadata
-    shown = [o.data for cell in cells(path) for o in cell.outputs if "data" in o]
+    shown = [o.data for cell in code_cells(lesson) for o in cell.outputs if "data" in o]
     assert not any("application/vnd.jupyter.widget-view+json" in data for data in shown)
-    explorers = [c for c in cells(path) if re.match(r"explore_|browse_|compare_recipes", c.source)]
+    explorers = [
+        c for c in code_cells(lesson) if re.match(r"explore_|browse_|compare_recipes", c.source)
+    ]
     assert all("image/png" in cell.outputs[0].data for cell in explorers)
 
 
 @each_lesson
-def test_a_lesson_checks_itself_and_ends_with_its_record(path):
-    assert any("NBVAL_CHECK_OUTPUT" in cell.source for cell in cells(path))
-    last = cells(path)[-1]
+def test_a_lesson_checks_itself_and_ends_with_its_record(lesson):
+    assert any(COMPARED in cell.metadata.get("tags", []) for cell in code_cells(lesson))
+    last = code_cells(lesson)[-1]
     assert any(MIME_TYPE in output.get("data", {}) for output in last.outputs)
-    record = read_record(path)
-    assert record.lesson == path.stem
-    assert set(record.parameters) == set(notebook_parameters(path))
+    record = read_record(lesson)
+    assert record.lesson == lesson.stem
+    assert set(record.parameters) == set(notebook_parameters(lesson))
     assert (record.device, record.mode) == ("cpu", "rehearsed")
 
 
-def run(out, *arguments):
-    child = subprocess.run(
-        [sys.executable, "-m", "xpuqlib", "run", *arguments, "--out", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"COLUMNS": "200"},
-    )
-    assert child.returncode == 0, child.stdout + child.stderr
-    return {path.stem: read_record(path) for path in out.glob("*.ipynb")}
+def record_of(path):
+    record = read_record(path)
+    assert record is not None, f"{path} has no run record"
+    return record
 
 
-def check_noise(out):
-    for path in out.glob("*.ipynb"):
-        for cell in cells(path):
-            assert not [o.text for o in cell.outputs if o.get("name") == "stderr"], path
+def check_noise(path):
+    for cell in code_cells(path):
+        assert not [o.text for o in cell.outputs if o.get("name") == "stderr"], path
 
 
-def test_all_lessons_with_their_defaults(tmp_path):
-    records = run(tmp_path)
-    assert len(records) == len(LESSONS)
-    outcomes = pandas.read_csv(tmp_path / "results.csv")["outcome"]
-    assert list(outcomes) == [record.mode for _, record in sorted(records.items())]
-    check_noise(tmp_path)
-    record = records["03_pt2e_default_configuration"]
+@each_lesson
+def test_compared_cells_show_what_was_committed(lesson, trials):
+    """The same on every device and on both tracks; `make nbval` compares with nbval itself."""
+    executed, compared = code_cells(trials(lesson)), 0
+    executed = [c for c in executed if "injected-parameters" not in c.metadata.get("tags", [])]
+    for ours, theirs in zip(executed, code_cells(lesson), strict=True):
+        if COMPARED in theirs.metadata.get("tags", []):
+            assert ours.source == theirs.source
+            assert texts(ours) == texts(theirs)
+            compared += 1
+    assert compared
+
+
+@each_lesson
+def test_a_lesson_runs_with_its_defaults_without_noise(lesson, trials):
+    check_noise(trials(lesson))
+    record = record_of(trials(lesson))
     assert record.versions["torch"] == installed_version("torch")
+    counts = record.evidence.get("counts", {})
+    assert all(stages["in the model"] == stages["quantized"] for stages in counts.values())
+
+
+def test_the_default_configuration_costs_no_accuracy_and_every_layer_is_int8(trials):
+    record = record_of(trials(next(path for path in LESSONS if path.name.startswith("03"))))
     metrics, counts = record.metrics, record.evidence["counts"]
     saturating = any("VNNI" in note for note in record.evidence["notes"])  # 16-bit sums cost more
     assert metrics["top1_fp32"] - metrics["top1_quantized"] <= (0.05 if saturating else 0.01)
@@ -121,48 +129,56 @@ def test_all_lessons_with_their_defaults(tmp_path):
         assert counts["linear"] == dict.fromkeys(counts["linear"], 1)
 
 
+def test_the_results_of_all_lessons_are_one_table(trials):
+    records = {lesson.stem: record_of(trials(lesson)) for lesson in LESSONS}
+    table = pandas.read_csv(trials.out / "results.csv").sort_values("lesson")
+    assert list(table["lesson"]) == list(records)
+    assert list(table["outcome"]) == [record.mode for record in records.values()]
+    assert (trials.out / "index.html").exists()
+
+
+SMALL = {"weights": "random", "data": "synthetic", "image_size": 64, "batch_size": 4}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("lessons", "parameters"),
+    ("number", "parameters"),
     [
-        (("02", "03", "06"), {"model": "mobilenet_v2", "batch_size": 8}),
-        (
-            ("04", "05", "07", "08"),
-            {
-                "weights": "random",
-                "data": "synthetic",
-                "image_size": 64,
-                "batch_size": 4,
-                "configuration": "symmetric",
-            },
-        ),
+        ("02", {"model": "mobilenet_v2", "batch_size": 8}),
+        ("03", {"model": "mobilenet_v2", "batch_size": 8}),
+        ("04", SMALL),
+        ("05", SMALL),
+        ("06", {"model": "mobilenet_v2", "batch_size": 8, "calibration_batches": 4}),
+        ("07", SMALL),
+        ("08", SMALL | {"configuration": "symmetric", "seed": 1}),
     ],
-    ids=["mobilenet_v2", "random weights on synthetic images"],
 )
-def test_lessons_with_other_parameters(tmp_path, lessons, parameters):
-    for lesson in lessons:
-        known = notebook_parameters(next(p for p in LESSONS if p.name.startswith(lesson)))
-        chosen = {name: value for name, value in parameters.items() if name in known}
-        records = run(tmp_path, lesson, *(f"-p{name}={value}" for name, value in chosen.items()))
-        [record] = [r for name, r in records.items() if name.startswith(lesson)]
-        assert chosen.items() <= record.parameters.items()
-        assert record.evidence["counts"]["conv"]["quantized"] > 0
-        assert " of " in record.int8_kernels()
-    check_noise(tmp_path)
+def test_a_lesson_with_other_parameters(tmp_path, number, parameters):
+    [lesson] = [path for path in LESSONS if path.name.startswith(number)]
+    known = notebook_parameters(lesson)
+    chosen = {name: value for name, value in parameters.items() if name in known}
+    xpuq_run(tmp_path, lesson, *(f"-p{name}={value}" for name, value in chosen.items()))
+    record = record_of(tmp_path / lesson.name)
+    assert chosen.items() <= record.parameters.items()
+    assert record.evidence["counts"]["conv"]["quantized"] > 0
+    assert " of " in record.int8_kernels()
+    check_noise(tmp_path / lesson.name)
 
 
-def modes(records, ipex):
-    return {record.mode for name, record in records.items() if ("ipex" in name) == ipex}
+def modes(out, device):
+    xpuq_run(out, "--device", device)
+    records = {lesson.stem: record_of(out / lesson.name) for lesson in LESSONS}
+    ipex = {record.mode for name, record in records.items() if "ipex" in name}
+    return {record.mode for name, record in records.items() if "ipex" not in name}, ipex
 
 
 @pytest.mark.cuda
 def test_lessons_on_cuda_are_a_reference(tmp_path):
-    records = run(tmp_path, "--device", "cuda")
-    assert modes(records, ipex=False) == {"reference"}
-    assert modes(records, ipex=True) == {"rehearsed"}  # no quantized kernels: on the CPU
+    # The IPEX lessons have no quantized kernels there: they run on the CPU.
+    assert modes(tmp_path, "cuda") == ({"reference"}, {"rehearsed"})
 
 
 @pytest.mark.xpu
 def test_lessons_on_xpu_are_executed(tmp_path):
-    records = run(tmp_path, "--device", "xpu")
-    assert modes(records, ipex=False) == {"executed"}
-    assert modes(records, ipex=True) == {"executed" if installed_version(IPEX) else "rehearsed"}
+    expected = {"executed" if installed_version(IPEX) else "rehearsed"}
+    assert modes(tmp_path, "xpu") == ({"executed"}, expected)

@@ -47,7 +47,7 @@ def test_xpu_workflow_makes_each_conda_environment():
 def test_a_required_device_that_is_missing_is_a_failure(kind):
     if getattr(torch, kind).is_available():
         pytest.skip(f"this machine has a {kind} device")
-    command = [sys.executable, "-m", "pytest", "-q", "-m", kind, "tests/test_device.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", kind, "tests/machine/test_device.py"]
     required = subprocess.run(
         [*command, "--require", kind], cwd=ROOT, capture_output=True, text=True
     )

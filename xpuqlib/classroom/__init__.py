@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "exercises": ["check"],
         "course": ["Exercise", "make_course", "read_exercises"],
-        "grading": ["prove"],
+        "grading": ["answered", "grade_name", "prove", "wrong_answers"],
         "caches": ["missing", "prefetch"],
     },
 )

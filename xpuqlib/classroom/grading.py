@@ -22,7 +22,7 @@ from tqdm import tqdm
 from xpuqlib.classroom.course import BEGIN, END, make_course, read_exercises
 from xpuqlib.errors import ClassroomError
 
-__all__ = ["prove"]
+__all__ = ["answered", "grade_name", "prove", "wrong_answers"]
 
 Answers = dict[str, list[dict[str, str]]]  # of each exercise: wrong answers with their hints
 _REGION = re.compile(rf"^([ \t]*){BEGIN}.*?{END}[^\n]*", re.DOTALL | re.MULTILINE)
@@ -54,7 +54,7 @@ def prove(lessons: list[Path], jobs: int = 1) -> pandas.DataFrame:
     """
     if find_spec("nbgrader") is None:
         raise ClassroomError("nbgrader is not installed.", 'pip install -e ".[classroom]"')
-    work = [(lesson, _wrong_answers(lesson), jobs) for lesson in lessons]
+    work = [(lesson, wrong_answers(lesson), jobs) for lesson in lessons]
     # nbgrader looks for alembic on the path, where a venv that is not activated has none.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     with mock.patch.dict(os.environ, PATH=path), ThreadPoolExecutor(jobs) as executor:
@@ -66,7 +66,14 @@ def prove(lessons: list[Path], jobs: int = 1) -> pandas.DataFrame:
     return pandas.DataFrame([row for f in running for row in f.result()], columns=columns)
 
 
-def _wrong_answers(lesson: Path) -> Answers:
+def wrong_answers(lesson: Path) -> Answers:
+    """Read the wrong answers that are kept for the exercises of a lesson, with their hints.
+
+    Raises
+    ------
+    ClassroomError
+        If an exercise has none.
+    """
     path = lesson.parent / "wrong_answers" / f"{lesson.stem}.yml"
     kept = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
     names = [exercise.name for exercise in read_exercises(lesson)]
@@ -86,7 +93,7 @@ def _prove_lesson(lesson: Path, wrong: Answers, jobs: int) -> list[tuple]:
         students = {"untouched": (release, {}), "solutions": (source, {})}
         for number in range(max(map(len, wrong.values()))):
             chosen = {name: kept[number % len(kept)] for name, kept in wrong.items()}
-            students[f"wrong-{number + 1}"] = _answered(source, release, chosen), chosen
+            students[f"wrong-{number + 1}"] = answered(source, release, chosen), chosen
         for student, (notebook, _) in students.items():
             target = course / "submitted" / student / lesson.stem / lesson.name
             target.parent.mkdir(parents=True)
@@ -103,11 +110,12 @@ def _read(folder: Path, lesson: Path) -> nbformat.NotebookNode:
     return nbformat.read(folder / lesson.stem / lesson.name, as_version=4)
 
 
-def _name(cell: nbformat.NotebookNode) -> str | None:
+def grade_name(cell: nbformat.NotebookNode) -> str | None:
+    """Name that nbgrader knows a cell by; None for other cells."""
     return cell.metadata.get("nbgrader", {}).get("grade_id")
 
 
-def _answered(
+def answered(
     source: nbformat.NotebookNode,
     release: nbformat.NotebookNode,
     answers: dict[str, dict[str, str]],
@@ -117,12 +125,12 @@ def _answered(
     def replace(region: re.Match) -> str:
         return textwrap.indent(textwrap.dedent(text).rstrip(), region[1])
 
-    answered = nbformat.from_dict(release)
-    for ours, theirs in zip(source.cells, answered.cells, strict=True):
-        if _name(ours) in answers:
-            text = answers[_name(ours)]["answer"]
+    copy = nbformat.from_dict(release)
+    for ours, theirs in zip(source.cells, copy.cells, strict=True):
+        if grade_name(ours) in answers:
+            text = answers[grade_name(ours)]["answer"]
             theirs.source = _REGION.sub(replace, ours.source)
-    return answered
+    return copy
 
 
 def _nbgrader(course: Path, jobs: int, *arguments: str) -> None:
@@ -146,7 +154,7 @@ def _graded(
         points = {grade.name: grade.auto_score for grade in found.grades}
     outputs = {}
     for cell in _read(course / "autograded" / student, lesson).cells:
-        outputs[_name(cell)] = cell.get("outputs", [])
+        outputs[grade_name(cell)] = cell.get("outputs", [])
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 yield "–", student, 0, 0, f"A cell fails: {output.ename}: {output.evalue}", False

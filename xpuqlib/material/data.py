@@ -15,7 +15,14 @@ from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTen
 
 from xpuqlib.errors import DataError
 
-__all__ = ["ImageData", "digits_split", "enlarge", "load_data"]
+__all__ = [
+    "DEFAULT_NORMALIZATION",
+    "NORMALIZATION",
+    "ImageData",
+    "digits_split",
+    "enlarge",
+    "load_data",
+]
 
 NORMALIZATION = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
 DEFAULT_NORMALIZATION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

@@ -1,16 +1,20 @@
 """The run record: what a lesson leaves in its executed notebook, and how to read it back."""
 
+from __future__ import annotations
+
 import math
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import nbformat
 import pandas
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from xpuqlib.errors import explained
 from xpuqlib.machine.environment import current_track, versions
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 __all__ = ["MIME_TYPE", "NO_NOTEBOOK", "RunRecord", "compiled_files", "read_record"]
 
@@ -99,7 +103,7 @@ class RunRecord(BaseModel):
         return {MIME_TYPE: self.to_dict(), **texts}
 
 
-def read_record(notebook: Path | str | nbformat.NotebookNode) -> RunRecord | None:
+def read_record(notebook: Path | str | NotebookNode) -> RunRecord | None:
     """Read the run record of an executed notebook; None where it has none.
 
     Raises
@@ -107,6 +111,8 @@ def read_record(notebook: Path | str | nbformat.NotebookNode) -> RunRecord | Non
     RunError
         If the notebook or its record cannot be read.
     """
+    import nbformat  # takes two seconds, which a lesson that only writes a record need not wait for
+
     name = "a notebook" if isinstance(notebook, nbformat.NotebookNode) else notebook
     cause = f"The run record of {name} cannot be read"
     with explained(NO_NOTEBOOK, cause, "Run the notebook again."):

@@ -6,6 +6,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "figures": [
+            "BLUE",
+            "GREEN",
+            "GREY",
+            "ORANGE",
+            "PINK",
+            "SKY",
+            "YELLOW",
             "draw_bars",
             "draw_calibration_sets",
             "draw_code_usage",

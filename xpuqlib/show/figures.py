@@ -15,6 +15,13 @@ from torch import nn
 from xpuqlib.proof.cost import Latency
 
 __all__ = [
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "PINK",
+    "SKY",
+    "YELLOW",
     "draw_bars",
     "draw_calibration_sets",
     "draw_code_usage",

@@ -1,0 +1,86 @@
+"""One execution of each lesson with its defaults, which all checks of the lessons read.
+
+What is executed is the student's copy, with open exercises. Its kernel then runs each exercise
+again: with the solution, and with each wrong answer that is kept for it.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbgrader.preprocessors import ClearSolutions
+
+from xpuqlib.classroom.course import read_exercises
+from xpuqlib.classroom.grading import answered, grade_name, wrong_answers
+
+ROOT = Path(__file__).parent.parent
+LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+
+TRIAL = "trial"  # key in the metadata of a cell that repeats an exercise: whose answer, which one
+
+
+def code_cells(path):
+    cells = nbformat.read(path, as_version=4).cells
+    return [cell for cell in cells if cell.cell_type == "code" and TRIAL not in cell.metadata]
+
+
+def student_copy(lesson):
+    """Give the lesson as nbgrader hands it out."""
+    release = nbformat.read(lesson, as_version=4)
+    clear = ClearSolutions(code_stub={"python": "pass  # YOUR ANSWER HERE"})
+    return clear.preprocess(release, {})[0]
+
+
+def write_trial(lesson, folder):
+    """Write the student's copy, and behind it the answers of invented students."""
+    source, trial = nbformat.read(lesson, as_version=4), student_copy(lesson)
+    by_name = {grade_name(cell): cell for cell in source.cells}
+    wrong = wrong_answers(lesson)
+    for exercise in read_exercises(lesson):
+        students = {"solution": by_name[exercise.name].source}
+        for number, kept in enumerate(wrong[exercise.name], start=1):
+            text = answered(source, student_copy(lesson), {exercise.name: kept})
+            [cell] = [cell for cell in text.cells if grade_name(cell) == exercise.name]
+            students[f"wrong-{number}"] = cell.source
+        for student, answer in students.items():
+            for text in (answer, by_name[exercise.check].source):
+                said = {TRIAL: [student, exercise.name]}
+                trial.cells.append(nbformat.v4.new_code_cell(text, metadata=said))
+    path = folder / lesson.name
+    nbformat.write(trial, path)
+    return path
+
+
+def xpuq_run(out, *arguments):
+    child = subprocess.run(
+        [sys.executable, "-m", "xpuqlib", "run", *map(str, arguments), "--out", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+    assert child.returncode == 0, child.stdout + child.stderr
+
+
+class Trials:
+    """Execute each lesson when it is first asked for; a failure is remembered, too."""
+
+    def __init__(self, folder):
+        self.out, self.folder, self.failed = folder / "out", folder / "trials", {}
+        self.folder.mkdir()
+
+    def __call__(self, lesson):
+        executed = self.out / lesson.name
+        if lesson in self.failed:
+            pytest.fail(self.failed[lesson])
+        if not executed.exists():
+            try:
+                xpuq_run(self.out, write_trial(lesson, self.folder))
+            except AssertionError as error:
+                self.failed[lesson] = str(error)
+                raise
+        return executed
