@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "top1",
         ],
         "cost": ["Latency", "compare_latency", "peak_memory", "size_in_bytes"],
+        "claims": ["Claim", "Claims"],
         "record": ["MIME_TYPE", "NO_NOTEBOOK", "RunRecord", "compiled_files", "read_record"],
     },
 )

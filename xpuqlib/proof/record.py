@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from xpuqlib.errors import explained
 from xpuqlib.machine.environment import current_track, versions
+from xpuqlib.proof.claims import Claim
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -44,6 +45,8 @@ class RunRecord(BaseModel):
         Accuracy 0…1, SQNR in dB, latency in seconds, sizes in bytes.
     evidence : dict
         From ``Evidence.to_dict()``; empty for a lesson that lowers nothing.
+    claims : list of Claim
+        What the lesson says of its results, with the measured value and whether it holds.
     seconds : float
         From the lesson's set-up cell to its record.
     compiled_files : int
@@ -53,7 +56,7 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[2, 3] = 3  # records of version 2 have no claims
     lesson: str
     parameters: dict[str, JsonValue]
     device: str
@@ -61,6 +64,7 @@ class RunRecord(BaseModel):
     mode: str
     metrics: dict[str, float | None] = Field(default_factory=dict)
     evidence: dict[str, JsonValue] = Field(default_factory=dict)
+    claims: list[Claim] = Field(default_factory=list)
     seconds: float
     seed: int | None = None
     compiled_files: int = Field(default_factory=compiled_files, ge=0)
@@ -88,12 +92,18 @@ class RunRecord(BaseModel):
         """Count the layers that run in int8 kernels."""
         return sum(stages["generated"] for stages in self.evidence.get("counts", {}).values())
 
+    def claims_held(self) -> str:
+        """How many claims hold, such as ``7 of 7``; "–" for a record without any."""
+        held = sum(claim.holds for claim in self.claims)
+        return f"{held} of {len(self.claims)}" if self.claims else "–"
+
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
         rows = {
             "lesson": self.lesson,
             "ran": f"{self.mode} on {self.device} ({self.device_name})",
             "parameters": ", ".join(f"{k}={v}" for k, v in self.parameters.items()),
             **{k: "undefined" if v is None else f"{v:.4g}" for k, v in self.metrics.items()},
+            "claims that hold": self.claims_held(),
             "versions": ", ".join(f"{k} {v}" for k, v in self.versions.items() if v),
             "C++ files compiled (others: cached)": self.compiled_files,
             "seconds": f"{self.seconds:.0f}",
