@@ -210,6 +210,13 @@ def trials(tmp_path_factory):
     return Trials(tmp_path_factory.mktemp("lessons"))
 
 
+def check_readable(figure):
+    for axes in figure.axes:
+        assert axes.get_title() or figure.get_suptitle()
+        assert axes.get_xlabel()
+    figure.canvas.draw()
+
+
 @contextmanager
 def chromium():
     """Start Debian's Chromium, headless; skip, and say what is missing, where it is not there."""

@@ -1,16 +1,14 @@
-import pandas
 import pytest
 import torch
-from conftest import prepare
+from conftest import check_readable, prepare
 from matplotlib.colors import to_hex
 from torch.ao.quantization.observer import MinMaxObserver
 
 from xpuqlib.material.data import load_data
 from xpuqlib.material.models import load_model
-from xpuqlib.proof.cost import Latency
 from xpuqlib.recipe.calibration import calibrate, observers
 from xpuqlib.recipe.pt2e import HistogramObserver, capture
-from xpuqlib.show import figures
+from xpuqlib.show import figures, style
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +19,6 @@ def observed():
     return {n: o for n, o in observers(prepared).items() if isinstance(o, HistogramObserver)}
 
 
-def check_readable(figure):
-    for axes in figure.axes:
-        assert axes.get_title() or figure.get_suptitle()
-        assert axes.get_xlabel()
-    figure.canvas.draw()
-
-
 def test_observers_have_a_bar_each_and_one_of_them_its_codes(observed):
     name, observer = list(observed.items())[3]
     scale, zero_point = (value.item() for value in observer.calculate_qparams())
@@ -36,7 +27,7 @@ def test_observers_have_a_bar_each_and_one_of_them_its_codes(observed):
     bars, codes = figure.axes
     colours = [to_hex(colour).upper() for colour in bars.collections[0].get_colors()]
     assert len(colours) == len(observed) > 20
-    assert colours.index(figures.ORANGE) == 3
+    assert colours.index(style.ORANGE) == 3
     low, high = (line.get_xdata()[0] for line in codes.lines)
     assert high - low == pytest.approx(255 * scale)
 
@@ -48,35 +39,6 @@ def test_an_observer_without_histogram_has_its_range():
     check_readable(figure)
     [[(_, low), (_, high)]] = figure.axes[0].collections[0].get_segments()
     assert (low, high) == (-1, 2)
-
-
-def test_bars_have_one_panel_for_each_quantity_and_none_for_what_is_missing():
-    table = pandas.DataFrame({"a (%)": [50.0, None], "b (dB)": [20, 10]}, ["fp32", "int8"])
-    errors = pandas.DataFrame({"b (dB)": [1.0, 2.0]}, ["fp32", "int8"])
-    figure = figures.draw_bars(table, "title", errors=errors)
-    check_readable(figure)
-    assert [axes.get_xlabel() for axes in figure.axes] == ["a (%)", "b (dB)"]
-    assert [[t.get_text() for t in axes.texts] for axes in figure.axes] == [[" 50"], [" 20", " 10"]]
-    colours = [to_hex(bar.get_facecolor()).upper() for bar in figure.axes[1].patches]
-    assert colours == [figures.BLUE, figures.ORANGE]  # int8 stands out
-
-
-def test_latency_shows_speed_against_the_first():
-    figure = figures.draw_latency({"a": Latency(0.4, 0.1, 9), "b": Latency(0.1, 0.01, 9)}, "title")
-    check_readable(figure)
-    texts = [text.get_text().strip() for text in figure.axes[0].texts]
-    assert texts == ["1.0×", "4.0×"]
-
-
-@pytest.mark.parametrize(("top1", "label"), [(0.98, "accuracy"), (None, "agreement")])
-def test_calibration_sets_show_what_there_is(top1, label):
-    values = {"top1": top1, "agreement": 0.5, "sqnr_to_fp32_db": 38.5}
-    figure = figures.draw_calibration_sets({"a": values, "b": values}, "title")
-    left, right = figure.axes
-    assert left.get_xlabel().startswith(label)
-    assert [bar.get_width() for bar in left.patches] == [(top1 or 0.5) * 100] * 2
-    assert [text.get_text() for text in right.texts] == [" 38.5"] * 2
-    figure.canvas.draw()
 
 
 def test_scales_have_one_line_for_each_configuration():

@@ -4,8 +4,8 @@ from matplotlib.colors import to_hex
 from xpuqlib.proof.graph import count_operators
 from xpuqlib.recipe.compilation import Operator
 from xpuqlib.recipe.pt2e import capture
-from xpuqlib.show.figures import GREY
-from xpuqlib.show.graphs import DTYPES, draw_dtypes, draw_graph, draw_stages
+from xpuqlib.show.graphs import draw_dtypes, draw_graph, draw_stages
+from xpuqlib.show.style import DTYPES, GREY
 
 
 @pytest.mark.parametrize("stage", ["captured", "converted"])

@@ -38,6 +38,16 @@ class Latency:
     iqr: float
     runs: int
 
+    @property
+    def low(self) -> float:
+        """The median less the interquartile range: what is faster is under it by all of it."""
+        return self.median - self.iqr
+
+    @property
+    def high(self) -> float:
+        """The median and the interquartile range: what is slower is above it by all of it."""
+        return self.median + self.iqr
+
     def to_dict(self) -> dict[str, float]:
         """Plain values, for a run record."""
         return asdict(self)

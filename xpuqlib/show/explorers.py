@@ -22,7 +22,8 @@ from xpuqlib.proof.evidence import Evidence
 from xpuqlib.proof.graph import layer_kind, module_path
 from xpuqlib.recipe.calibration import observers
 from xpuqlib.show import figures
-from xpuqlib.show.figures import BLUE, GREY, ORANGE, SKY, new_figure, plain_log_ticks
+from xpuqlib.show.bars import draw_bars
+from xpuqlib.show.style import BLUE, GREY, ORANGE, SKY, new_figure, plain_log_ticks
 
 __all__ = ["Explorer", "browse_layers", "compare_recipes", "explore_quantization"]
 
@@ -190,7 +191,10 @@ def browse_layers(
 
 
 def compare_recipes(
-    table: pandas.DataFrame, title: str, errors: pandas.DataFrame | None = None
+    table: pandas.DataFrame,
+    title: str,
+    errors: pandas.DataFrame | None = None,
+    ran: dict[str, str] | None = None,
 ) -> Explorer:
     """Choose recipes, and see their numbers side by side.
 
@@ -201,6 +205,8 @@ def compare_recipes(
     title : str
     errors : pandas.DataFrame, optional
         Half widths of error bars, for some of the columns.
+    ran : dict of str to str, optional
+        What ran in each row, which gives its colour: ``int8``, ``bf16``, ``fp32``.
     """
     labels = {f"recipe_{number}": label for number, label in enumerate(table.index)}
 
@@ -209,7 +215,7 @@ def compare_recipes(
         said = "" if rows else "None is chosen: all are shown. "
         rows = rows or list(table.index)
         said += f"{len(rows)} of {len(table)} recipes: {', '.join(rows)}."
-        return figures.draw_bars(table.loc[rows], title, errors=errors), said
+        return draw_bars(table.loc[rows], title, errors=errors, ran=ran), said
 
     box = {"value": True, "indent": False}
     boxes = {n: widgets.Checkbox(description=label, **box) for n, label in labels.items()}

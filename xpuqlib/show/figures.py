@@ -1,55 +1,14 @@
-"""Figures of measurements, in colours that work for colour-blind readers (Okabe and Ito)."""
+"""Figures of observers, codes and layers."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import matplotlib.pyplot as plt
-import pandas
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 from torch import nn
 
-from xpuqlib.proof.cost import Latency
+from xpuqlib.show.style import BLUE, GREEN, GREY, ORANGE, SKY, new_figure, plain_log_ticks
 
-__all__ = [
-    "BLUE",
-    "GREEN",
-    "GREY",
-    "ORANGE",
-    "PINK",
-    "SKY",
-    "YELLOW",
-    "draw_bars",
-    "draw_calibration_sets",
-    "draw_code_usage",
-    "draw_latency",
-    "draw_layer_sqnr",
-    "draw_observer",
-    "draw_scales",
-    "new_figure",
-    "plain_log_ticks",
-]
-
-BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
-PINK, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#BBBBBB"
-
-
-def new_figure(*shape: int, **settings: Any) -> tuple[Figure, Any]:
-    """``plt.subplots``, but pyplot shows it only where a cell returns it."""
-    figure, axes = plt.subplots(*shape, layout="constrained", **settings)
-    plt.close(figure)
-    return figure, axes
-
-
-def plain_log_ticks(*panels: Axes) -> None:
-    """Label a logarithmic y axis as 0.01, 1, 100: powers of ten take a third of a figure's time."""
-    for axes in panels:
-        axes.minorticks_off()
-        axes.yaxis.set_major_locator(LogLocator(numticks=5))
-        axes.yaxis.set_major_formatter("{x:g}")
+__all__ = ["draw_code_usage", "draw_layer_sqnr", "draw_observer", "draw_scales"]
 
 
 def draw_observer(
@@ -151,62 +110,3 @@ def draw_layer_sqnr(by_configuration: dict[str, dict[str, float]], worst: int = 
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False)
     return figure
-
-
-def draw_bars(
-    table: pandas.DataFrame,
-    title: str,
-    *,
-    errors: pandas.DataFrame | None = None,
-    times_less: bool = False,
-) -> Figure:
-    """Draw one panel of horizontal bars for each column, one bar for each row.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Numbers; a column's name, with its unit, labels its panel. Missing numbers have no bar.
-    title : str
-    errors : pandas.DataFrame, optional
-        Half widths of error bars, for some of the columns.
-    times_less : bool
-        Write beside a bar how many times less than the first row it is, not its number.
-    """
-    size = (min(5 + 3 * table.shape[1], 11), 0.6 * len(table) + 1.2)
-    figure, panels = new_figure(1, table.shape[1], sharey=True, squeeze=False, figsize=size)
-    colors = [ORANGE if "int8" in str(label) else BLUE for label in table.index]
-    labels = list(map(str, table.index))
-    for axes, (column, values) in zip(panels[0], table.astype(float).items(), strict=True):
-        known = errors is not None and column in errors
-        error = errors.loc[table.index, column] if known else 0 * values
-        axes.barh(labels, values, xerr=error if known else None, color=colors, capsize=4)
-        for row, (value, more) in enumerate(zip(values, error, strict=True)):
-            said = f" {values.iloc[0] / value:.1f}×" if times_less and value else f" {value:.4g}"
-            if value == value:
-                axes.annotate(said, (max(value, 0) + more, row), va="center")
-        axes.set_xlabel(column)
-        axes.margins(x=0.25)
-    panels[0][0].invert_yaxis()
-    figure.suptitle(title, fontsize="medium")
-    return figure
-
-
-def draw_latency(latencies: dict[str, Latency], title: str) -> Figure:
-    """Draw median and interquartile range of one call; the first entry is the baseline."""
-    unit = "time of one batch (ms): median, bar of half the IQR"
-    table = pandas.DataFrame({unit: {name: 1e3 * x.median for name, x in latencies.items()}})
-    errors = pandas.DataFrame({unit: {name: x.iqr / 2e-3 for name, x in latencies.items()}})
-    said = f"{title}\n× is how many times less than the first row"
-    return draw_bars(table, said, errors=errors, times_less=True)
-
-
-def draw_calibration_sets(by_set: dict[str, dict[str, float | None]], title: str) -> Figure:
-    """Draw accuracy (or agreement, without labels) and SQNR for each calibration set."""
-    table = pandas.DataFrame(by_set).T.astype(float).round(3)
-    share = "agreement" if table["top1"].isna().any() else "top1"
-    words = {"agreement": "agreement with fp32 (%)", "top1": "accuracy (%)"}
-    shown = {
-        f"{words[share]}, higher is better": table[share] * 100,
-        "SQNR against fp32 (dB), higher is better": table["sqnr_to_fp32_db"],
-    }
-    return draw_bars(pandas.DataFrame(shown), title)

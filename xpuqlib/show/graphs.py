@@ -12,11 +12,10 @@ from torch import fx
 
 from xpuqlib.proof.graph import module_path
 from xpuqlib.recipe.compilation import Operator
-from xpuqlib.show.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, new_figure
+from xpuqlib.show.style import BLUE, DTYPES, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, new_figure
 
 __all__ = ["draw_dtypes", "draw_graph", "draw_stages"]
 
-DTYPES = {"int8": BLUE, "bf16": ORANGE, "fp32": GREEN}
 _LONG = "_per_tensor|_low_memory_|_with_offsets"  # what Inductor adds to short names
 KINDS = {
     "conv, linear": (BLUE, "conv|linear"),

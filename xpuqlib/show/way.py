@@ -1,0 +1,46 @@
+"""The whole way from a model to proved int8, as the figure that opens each lesson."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+from xpuqlib.show.style import BLUE, GREY, new_figure
+
+__all__ = ["STEPS", "draw_way"]
+
+STEPS = {
+    "capture": "the model as a graph",
+    "prepare": "observers in the graph",
+    "calibrate": "observers see real data",
+    "convert": "quantize and dequantize",
+    "lower": "int8 kernels compiled",
+    "prove": "counted and compared",
+}
+
+
+def draw_way(*lit: str) -> Figure:
+    """Draw the six steps, and light those of this lesson.
+
+    Parameters
+    ----------
+    *lit : str
+        Names of `STEPS`; an unknown one is a KeyError.
+    """
+    lit_steps = {step: STEPS[step] for step in lit}
+    figure, axes = new_figure(figsize=(10, 1.1))
+    for place, (step, meaning) in enumerate(STEPS.items()):
+        chosen = step in lit_steps
+        look = {"facecolor": BLUE if chosen else "white", "edgecolor": BLUE if chosen else GREY}
+        axes.add_patch(FancyBboxPatch((place, 0), 0.8, 1, boxstyle="round,pad=0.04", **look))
+        colour = "white" if chosen else "#555555"
+        weight = "bold" if chosen else "normal"
+        at = {"ha": "center", "va": "center", "color": colour}
+        axes.text(place + 0.4, 0.68, step, fontsize=11, weight=weight, **at)
+        axes.text(place + 0.4, 0.27, meaning, fontsize=7, **at)
+        if place:
+            arrow = {"arrowstyle": "->", "color": "#555555"}
+            axes.annotate("", (place - 0.04, 0.5), (place - 0.16, 0.5), arrowprops=arrow)
+    axes.set(xlim=(-0.1, len(STEPS) - 0.1), ylim=(-0.1, 1.1))
+    axes.set_axis_off()
+    return figure
