@@ -1,5 +1,6 @@
 """The lessons: their conventions, and what their executions through papermill show."""
 
+import ast
 import getpass
 import json
 import re
@@ -8,7 +9,7 @@ import socket
 import nbformat
 import pandas
 import pytest
-from trial import LESSONS, code_cells, each_lesson, xpuq_run
+from trial import LESSONS, OPPOSITE, TRIAL, claims_of, code_cells, each_lesson, opposite, xpuq_run
 
 from xpuqlib.machine.environment import IPEX, installed_version
 from xpuqlib.proof.record import MIME_TYPE, read_record
@@ -117,6 +118,41 @@ def test_a_lesson_runs_with_its_defaults_without_noise(lesson, trials):
     assert record.versions["torch"] == installed_version("torch")
     counts = record.evidence.get("counts", {})
     assert all(stages["in the model"] == stages["quantized"] for stages in counts.values())
+
+
+@each_lesson
+def test_a_claim_compares_what_was_measured(lesson):
+    made = [arguments for cell in code_cells(lesson) for arguments in claims_of(cell.source)]
+    assert len(made) >= 6
+    for _, holds, _ in made:
+        compared = [node for node in ast.walk(holds) if isinstance(node, ast.Compare)]
+        assert compared, ast.unparse(holds)
+        for node in compared:
+            names = [name for name in ast.walk(node) if isinstance(name, ast.Name)]
+            assert names, f"{ast.unparse(holds)} compares constants"
+
+
+@each_lesson
+def test_every_claim_holds_with_the_defaults_and_its_opposite_does_not(lesson, trials):
+    record = record_of(trials(lesson))
+    assert [claim.text for claim in record.claims if not claim.holds] == []
+    cells = nbformat.read(trials(lesson), as_version=4).cells
+    tried = [cell for cell in cells if cell.metadata.get(TRIAL, [""])[0] == OPPOSITE]
+    pairs = [pair for c in tried for pair in ast.literal_eval(c.outputs[-1].data["text/plain"])]
+    assert {text for text, _ in pairs} == {claim.text for claim in record.claims}
+    assert [text for text, holds in pairs if holds] == []
+
+
+@pytest.mark.parametrize(
+    ("claim", "expected"),
+    [
+        ("ratio > 5", "5 > ratio"),
+        ("low <= x < high", "high < x < low"),
+        ("count == 20 and all(v >= 0 for v in d)", "count != 20 and all((0 > v for v in d))"),
+    ],
+)
+def test_the_opposite_of_a_claim(claim, expected):
+    assert opposite(claim) == expected
 
 
 def test_the_default_configuration_costs_no_accuracy_and_every_layer_is_int8(trials):

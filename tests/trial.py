@@ -1,9 +1,11 @@
 """One execution of each lesson with its defaults, which all checks of the lessons read.
 
-What is executed is the student's copy, with open exercises. Its kernel then runs each exercise
-again: with the solution, and with each wrong answer that is kept for it.
+What is executed is the student's copy, with open exercises. Behind each cell that makes a claim
+its kernel also runs the opposite of that claim, and at the end each exercise again: with the
+solution, and with each wrong answer that is kept for it.
 """
 
+import ast
 import os
 import subprocess
 import sys
@@ -20,7 +22,8 @@ ROOT = Path(__file__).parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 
-TRIAL = "trial"  # key in the metadata of a cell that repeats an exercise: whose answer, which one
+TRIAL = "trial"  # key in the metadata of a cell that only a trial has: what it tries
+OPPOSITE = "opposite"
 
 
 def code_cells(path):
@@ -35,9 +38,53 @@ def student_copy(lesson):
     return clear.preprocess(release, {})[0]
 
 
+def claims_of(source):
+    """Give the arguments of each `claims.add(…)` in a cell; it must stand at the top level."""
+    calls = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "claims.add"
+    ]
+    top = [line.value for line in ast.parse(source).body if isinstance(line, ast.Expr)]
+    assert {ast.unparse(call) for call in calls} <= {ast.unparse(value) for value in top}
+    return [call.args for call in calls]
+
+
+ORDER = {ast.Lt: ast.Lt, ast.LtE: ast.Lt, ast.Gt: ast.Gt, ast.GtE: ast.Gt}
+OTHERS = {ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In}
+
+
+class Swap(ast.NodeTransformer):
+    """Let the two sides of every comparison change places; of an equality make the opposite."""
+
+    def visit_Compare(self, node):
+        self.generic_visit(node)
+        kinds = [type(op) for op in node.ops]
+        if all(kind in ORDER for kind in kinds):
+            left, *others = reversed([node.left, *node.comparators])
+            return ast.Compare(left, [ORDER[kind]() for kind in reversed(kinds)], others)
+        return ast.Compare(node.left, [OTHERS[kind]() for kind in kinds], node.comparators)
+
+
+def opposite(expression):
+    """Source of a claim's comparison as it would be for the opposite result."""
+    return ast.unparse(ast.fix_missing_locations(Swap().visit(ast.parse(expression, mode="eval"))))
+
+
+def with_opposites(cells):
+    for cell in cells:
+        yield cell
+        made = claims_of(cell.source) if cell.cell_type == "code" else []
+        if made:
+            pairs = [f"({ast.unparse(a)}, bool({opposite(ast.unparse(b))}))" for a, b, _ in made]
+            said = {TRIAL: [OPPOSITE, ""]}
+            yield nbformat.v4.new_code_cell(f"[{', '.join(pairs)}]", metadata=said)
+
+
 def write_trial(lesson, folder):
-    """Write the student's copy, and behind it the answers of invented students."""
+    """Write the student's copy with opposite claims, and the answers of invented students."""
     source, trial = nbformat.read(lesson, as_version=4), student_copy(lesson)
+    trial.cells = list(with_opposites(trial.cells))
     by_name = {grade_name(cell): cell for cell in source.cells}
     wrong = wrong_answers(lesson)
     for exercise in read_exercises(lesson):

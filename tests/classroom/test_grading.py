@@ -36,8 +36,7 @@ def test_a_right_course_is_proved(tmp_path):
     assert found == {
         "untouched": (0, 0),
         "solutions": (2, 2),
-        "wrong-1": (0, 0),
-        "wrong-2": (0, 0),
+        "wrong": (0, 0),
     }
     assert "Not attempted yet" in table["said"][0]
 
@@ -52,7 +51,7 @@ def test_what_does_not_grade_is_seen(tmp_path):
     keep(lesson, {"steps": WRONG[:1]})
     table = prove([lesson]).set_index(["student", "exercise"])
     assert not table["ok"]["solutions", "steps"]  # no points for the solution
-    assert not table["ok"]["wrong-1", "steps"]  # points for a wrong answer
+    assert not table["ok"]["wrong", "steps"]  # points for a wrong answer
     assert table["ok"]["untouched", "steps"]
     assert not table["ok"]["untouched", "–"]
     assert "TypeError" in table["said"]["untouched", "–"]

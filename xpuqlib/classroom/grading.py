@@ -31,8 +31,8 @@ _REGION = re.compile(rf"^([ \t]*){BEGIN}.*?{END}[^\n]*", re.DOTALL | re.MULTILIN
 def prove(lessons: list[Path], jobs: int = 1) -> pandas.DataFrame:
     """Let nbgrader make the release and grade invented students, and compare with what is due.
 
-    The students: one who changed nothing, one who wrote the solutions, and as many as an exercise
-    has kept wrong answers, who give one of them to each exercise.
+    The students: one who changed nothing, one who wrote the solutions, and one who gave to each
+    exercise the first of the wrong answers that are kept for it.
 
     Parameters
     ----------
@@ -90,10 +90,9 @@ def _prove_lesson(lesson: Path, wrong: Answers, jobs: int) -> list[tuple]:
         course = make_course(Path(temporary) / "course", [lesson])
         _nbgrader(course, jobs, "generate_assignment", lesson.stem)
         source, release = (_read(course / kind, lesson) for kind in ("source", "release"))
+        first = {name: kept[0] for name, kept in wrong.items()}
         students = {"untouched": (release, {}), "solutions": (source, {})}
-        for number in range(max(map(len, wrong.values()))):
-            chosen = {name: kept[number % len(kept)] for name, kept in wrong.items()}
-            students[f"wrong-{number + 1}"] = answered(source, release, chosen), chosen
+        students["wrong"] = answered(source, release, first), first
         for student, (notebook, _) in students.items():
             target = course / "submitted" / student / lesson.stem / lesson.name
             target.parent.mkdir(parents=True)
