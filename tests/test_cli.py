@@ -77,6 +77,32 @@ def test_wrong_input_is_an_error_before_any_kernel(arguments, message, tmp_path)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("README.md", "# A heading", "does not end in .ipynb"),
+        ("list.json", "[1]", "does not end in .ipynb"),
+        ("gone.ipynb", None, "matches 0 notebooks"),
+        ("folder", ..., "matches 0 notebooks"),
+        ("text.ipynb", "hello", "cannot be read as a notebook"),
+        ("other.ipynb", '{"a": 1}', "cannot be read as a notebook"),
+    ],
+)
+def test_the_error_of_what_is_no_notebook_stands_alone(tmp_path, name, content, message):
+    path = tmp_path / name
+    if content is ...:
+        path.mkdir()
+    elif content is not None:
+        path.write_text(content)
+    run = xpuq("run", path, "--out", tmp_path / "out")
+    assert run.returncode == 2
+    assert run.stdout == ""
+    cause, fix = run.stderr.splitlines()
+    assert cause.startswith("xpuq: ")
+    assert message in cause
+    assert fix.startswith("  Fix: ")
+
+
 def test_doctor_speaks_json_and_table():
     run = xpuq("doctor", "--json")
     assert run.returncode == 0

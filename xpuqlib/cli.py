@@ -47,7 +47,7 @@ Resources = Annotated[String, Option(metavar="NAME=NUMBER,…", help="What a run
 Resume = Annotated[bool, Option("--resume", help="Keep what passed in --out, execute the rest.")]
 Timeout = Annotated[float | None, Option(metavar="SECONDS", help="End a run after this time.")]
 Folder = Annotated[Path, Argument(help="Folder of `xpuq run` or `xpuq sweep`.")]
-Baseline = Annotated[String, Option(metavar="RUN", help="Differences are to this run (its start).")]
+Baseline = Annotated[String, Option(metavar="NAME=VALUE,…", help="Differences are to this run.")]
 Before = Annotated[Path, Argument(help="Folder of runs: one machine, one version.")]
 After = Annotated[Path, Argument(help="Folder of the same runs elsewhere.")]
 Slower = Annotated[float, Option(help="Fraction by which a latency may grow.")]

@@ -82,6 +82,15 @@ def test_what_is_no_notebook_is_refused(tmp_path):
             notebook_parameters(tmp_path / name)
 
 
+def test_another_ending_is_refused_without_a_warning(notebook, recwarn):
+    for name in ("own.md", "own.json", "own"):
+        other = notebook.rename(notebook.with_name(name))
+        with pytest.raises(RunError, match=r"does not end in \.ipynb"):
+            notebook_parameters(other)
+        other.rename(notebook)
+    assert not recwarn
+
+
 def test_assignments():
     assert split_assignments(["a=1", "b=x=y", "c="]) == {"a": "1", "b": "x=y", "c": ""}
     with pytest.raises(ParameterError, match="given twice"):

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 
+import nbformat
 import pytest
 from conftest import RECORD, write_notebook
 
@@ -166,6 +167,31 @@ def test_compare_does_not_call_a_gain_a_loss_or_overlook_what_is_gone(tmp_path):
     assert list(undefined["after"]) == ["undefined"]
     with pytest.raises(RunError, match="holds a run twice"):
         compare([one(), one()], [one()])
+
+
+def test_the_spread_of_a_latency_is_no_latency(tmp_path):
+    before, after = (
+        [result(tmp_path / "x.ipynb", {"n": 0}, {"latency_quantized_iqr_s": seconds})]
+        for seconds in (0.001, 0.009)
+    )
+    assert compare(before, after).empty
+
+
+@pytest.mark.parametrize(
+    ("source", "title"),
+    [
+        ("Text\n\n## One `recipe`, many runs ##\n# Next", "One recipe, many runs"),
+        ("#no heading", "a"),
+        ("text", "a"),
+    ],
+)
+def test_the_title_is_the_first_heading(tmp_path, source, title):
+    stored = store(executed(tmp_path, "a"), tmp_path)
+    node = nbformat.read(stored.path, as_version=4)
+    node.cells.insert(0, nbformat.v4.new_raw_cell("# raw"))
+    node.cells.append(nbformat.v4.new_markdown_cell(source))
+    nbformat.write(node, stored.path)
+    assert read_results(tmp_path)[0].title == title
 
 
 def test_metadata_of_another_shape_is_an_error(tmp_path):

@@ -11,8 +11,7 @@ from distributed import Client
 
 from xpuqlib.errors import ParameterError, RunError, TrackError
 from xpuqlib.machine.environment import versions
-from xpuqlib.runner import sweep, sweeps
-from xpuqlib.runner.execution import Job
+from xpuqlib.runner import naming, sweep
 from xpuqlib.runner.results import read_results
 
 PARAMETERS = 'n: int = 1\nlog: str = ""  # file that gets a line for each run'
@@ -170,18 +169,18 @@ def test_wrong_input_starts_nothing(tmp_path):
     assert not out.exists()
 
 
-def test_a_run_is_named_by_cells_parameters_and_versions(tmp_path, monkeypatch):
-    path = write_notebook(tmp_path / "a.ipynb", PARAMETERS, "print(n)")
-    names = [sweeps.identity(Job(path, {"n": n})) for n in (1, 1, 2)]
-    assert names[0] == names[1] != names[2]
-    [done] = sweep(path, {"n": 1}, tmp_path / "out")
-    assert done.path.stem == names[0]
-    write_notebook(path, PARAMETERS, "print(n, 2)")
-    assert sweeps.identity(Job(path, {"n": 1})) != names[0]
-    write_notebook(path, PARAMETERS, "print(n)")
-    assert sweeps.identity(Job(path, {"n": 1})) == names[0]
-    monkeypatch.setattr(sweeps, "versions", lambda: {"torch": "0"})
-    assert sweeps.identity(Job(path, {"n": 1})) != names[0]
+def test_resume_finds_what_was_done_when_another_parameter_varies_now(tmp_path):
+    log = tmp_path / "log"
+    notebook = write_notebook(tmp_path / "a.ipynb", PARAMETERS + "\nm: int = 1", NOTE)
+    out, grid = tmp_path / "out", {"n": [1, 2], "m": [1], "log": [str(log)]}
+    first = sweep(notebook, grid, out)
+    assert [result.path.stem[:6] for result in first] == ["a-n=1-", "a-n=2-"]
+    grid |= {"m": [1, 2]}
+    results = sweep(notebook, grid, out, resume=True)
+    assert [n for n, _ in noted(log)] == [1, 2, 1, 2]
+    assert [result.path for result in results[::2]] == [result.path for result in first]
+    assert [result.path.stem[:10] for result in results[1::2]] == ["a-n=1,m=2-", "a-n=2,m=2-"]
+    assert len(list(out.glob("*.ipynb"))) == 4
 
 
 def test_a_notebook_can_sweep(tmp_path):
@@ -306,7 +305,7 @@ def test_dask_without_what_it_needs_is_an_error_at_once(cluster, tmp_path, monke
     refused("nowhere", "No Dask scheduler answers")
     cluster.worker()
     refused(cluster.address, r"No worker has the resources XPU=1", resources={"XPU": 1})
-    monkeypatch.setattr(sweeps, "versions", lambda: versions() | {"torch": "0"})
+    monkeypatch.setattr(naming, "versions", lambda: versions() | {"torch": "0"})
     refused(cluster.address, "Install the same versions")
 
 

@@ -35,7 +35,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "store",
             "write_whole",
         ],
-        "sweeps": ["identity", "sweep"],
-        "report": ["pareto_front", "write_report"],
+        "naming": ["all_versions", "identity", "run_names"],
+        "sweeps": ["sweep"],
+        "front": ["clear_front", "describe_front", "measured"],
+        "figure": ["draw_runs"],
+        "pages": ["lessons_page", "runs_page", "varying"],
+        "report": ["write_report"],
     },
 )

@@ -11,7 +11,7 @@ from papermill.iorw import load_notebook_node
 from papermill.utils import find_first_tagged_cell_index
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from xpuqlib.errors import ParameterError, explained
+from xpuqlib.errors import ParameterError, RunError, explained
 from xpuqlib.names import CONFIGURATIONS, DATA, DEVICES, MODELS, WEIGHTS
 
 __all__ = [
@@ -21,6 +21,8 @@ __all__ = [
     "notebook_parameters",
     "split_assignments",
 ]
+
+FIX = "Name an .ipynb file that JupyterLab opens and saves."
 
 
 def _existing_data(value: str) -> str:
@@ -71,10 +73,11 @@ def notebook_parameters(path: Path) -> dict[str, Any]:
         If it has no cell tagged ``parameters``: papermill would only warn, and the notebook's
         own defaults would win over what was asked for.
     """
+    if path.suffix != ".ipynb":  # papermill would warn, and results are found by this ending
+        raise RunError(f"{path} does not end in .ipynb.", FIX)
     # JSON that is no notebook fails in nbformat and papermill in many ways.
     kinds = (OSError, ValueError, AttributeError, KeyError, TypeError, JsonSchemaError)
-    fix = "Name an .ipynb file that JupyterLab opens and saves."
-    with explained(kinds, f"{path} cannot be read as a notebook", fix):
+    with explained(kinds, f"{path} cannot be read as a notebook", FIX):
         notebook = load_notebook_node(str(path))
         parameters = papermill.inspect_notebook(str(path))
     if find_first_tagged_cell_index(notebook, "parameters") < 0:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -43,6 +44,8 @@ class Result:
         ``interrupted``.
     record : RunRecord or None
         The notebook's own record; None where it did not get that far.
+    title : str
+        The notebook's first markdown heading; its name where it has none.
     """
 
     path: Path
@@ -52,6 +55,7 @@ class Result:
     error: str
     seconds: float
     record: RunRecord | None
+    title: str = ""
 
     @property
     def outcome(self) -> str:
@@ -124,11 +128,22 @@ def read_result(path: Path) -> Result | None:
     if noted is None:
         return None
     with explained((TypeError, KeyError), f"{path} was not written by this runner", "Move it."):
+        noted = {"title": _title(notebook) or noted["lesson"]} | noted
         try:
             return Result(path, **noted, record=read_record(notebook))
         except RunError as error:  # from another version, or damaged: it says so in its row
             noted |= {"result": FAILED, "error": f"{noted['error']} {error.cause}".strip()}
             return Result(path, **noted, record=None)
+
+
+def _title(notebook: nbformat.NotebookNode) -> str:
+    for cell in notebook.cells:
+        found = cell.cell_type == "markdown" and re.search(
+            r"^ {0,3}#{1,6} +(.+)", cell.source, re.M
+        )
+        if found:
+            return found[1].strip().rstrip("#").strip().replace("`", "")
+    return ""
 
 
 def read_results(folder: Path) -> list[Result]:
@@ -237,7 +252,8 @@ def _losses(old: Result, new: Result | None, slower: float, top1: float) -> Iter
         if value is not None and other is None:
             yield name, value, "undefined"
         elif value is not None:
-            slow = name.startswith("latency") and other > value * (1 + slower)
+            timed = name.startswith("latency") and not name.endswith("_iqr_s")
+            slow = timed and other > value * (1 + slower)
             wrong = name.startswith("top1") and other < value - top1
             if slow or wrong or (name.startswith("sqnr") and other < value - 1):
                 yield name, value, other

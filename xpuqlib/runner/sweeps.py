@@ -1,8 +1,5 @@
 """A notebook over a grid of parameters: on this machine's cores, or on the workers of Dask."""
 
-import hashlib
-import json
-import platform
 import socket
 import uuid
 from collections import Counter
@@ -16,34 +13,16 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from xpuqlib.errors import RunError, TrackError, explained
-from xpuqlib.machine.environment import versions
-from xpuqlib.runner.execution import Job, plan
+from xpuqlib.runner.execution import plan
 from xpuqlib.runner.grid import Grid
 from xpuqlib.runner.kernel import FAILED, PASSED, Executed, Task, end_kernels, finish, run_task
+from xpuqlib.runner.naming import all_versions, identity, run_names
 from xpuqlib.runner.results import Result, check_folder, read_result, store
 
-__all__ = ["identity", "sweep"]
+__all__ = ["sweep"]
 
 # Where kernels run: how to submit, how many share a machine's cores, how to end them all.
 Place = tuple[Callable[..., "Future[Executed]"], int | None, Callable[[], Any]]
-
-
-def identity(job: Job) -> str:
-    """Name of a run: its notebook, and a hash of the cells, the parameters and the versions.
-
-    Outputs do not count: executing a lesson in place changes no identity. xpuqlib counts with
-    every line of its code.
-    """
-    notebook = json.loads(job.task().notebook)
-    cells = [(cell["cell_type"], cell["source"]) for cell in notebook["cells"]]
-    content = json.dumps([cells, job.parameters, _versions()], sort_keys=True)
-    return f"{job.notebook.stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
-
-
-def _versions() -> dict[str, str | None]:
-    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
-    code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
-    return versions() | {"python": platform.python_version(), "xpuqlib": code}
 
 
 def sweep(
@@ -99,8 +78,10 @@ def sweep(
     if not all(number > 0 for number in numbers) or (timeout or 1) > 1e7:
         given = f"jobs={jobs}, timeout={timeout}, resources={resources}"
         raise RunError(f"{given} is not possible.", "Take positive numbers.")
-    planned = {identity(job): job for job in plan([Path(notebook)], *grid.runs())}
+    runs = {identity(job): job for job in plan([Path(notebook)], *grid.runs())}
     check_folder(out)
+    names = run_names(runs, out)
+    planned = {names[key]: job for key, job in runs.items()}
     files = {name: out / f"{name}.ipynb" for name in planned}
     results = {name: read_result(path) for name, path in files.items() if path.exists()}
     if results and not resume:
@@ -163,8 +144,8 @@ def _on_dask(scheduler: str, resources: dict[str, float], group: str) -> Iterato
             workers = client.run(_describe_worker)
         slots: Counter[str] = Counter()
         for address, worker in workers.items():
-            if worker["versions"] != _versions():
-                differ = f"Worker {address} has {worker['versions']}, here is {_versions()}."
+            if worker["versions"] != all_versions():
+                differ = f"Worker {address} has {worker['versions']}, here is {all_versions()}."
                 raise TrackError(differ, "Install the same versions everywhere.")
             fit = [int(worker["resources"].get(name, 0) / n) for name, n in resources.items()]
             slots[worker["host"]] += min([worker["threads"], *fit])
@@ -178,5 +159,5 @@ def _on_dask(scheduler: str, resources: dict[str, float], group: str) -> Iterato
 
 def _describe_worker(dask_worker: Any) -> dict[str, Any]:
     state = dask_worker.state
-    here = {"versions": _versions(), "host": socket.gethostname()}
+    here = {"versions": all_versions(), "host": socket.gethostname()}
     return here | {"threads": state.nthreads, "resources": dict(state.total_resources)}
