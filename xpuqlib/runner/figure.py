@@ -14,9 +14,7 @@ __all__ = ["draw_runs"]
 
 MODES = {"executed": ("o", "#0072b2"), "rehearsed": ("s", "#e69f00"), "reference": ("x", "#666666")}
 DOZEN = 12  # as many names fit beside the figure
-BARS = (
-    "Bars: half the interquartile range of the times to each side, and the 95 % interval (Wilson)"
-)
+BARS = "Bars: half the interquartile range of the times to each side, the 95 % interval (Wilson)"
 
 
 def draw_runs(points: pandas.DataFrame, names: dict[str, str], title: str, legend: str) -> str:

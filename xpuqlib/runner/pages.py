@@ -109,7 +109,11 @@ def runs_page(
         f"Differences (Δ) are to {_text(labels[baseline].replace(',', ', '))}. " if baseline else ""
     )
     if same:
-        said += "The same in all runs: " + "; ".join(f"{k} {v}" for k, v in same.items()) + "."
+        said += (
+            "The same in all runs that have it: "
+            + "; ".join(f"{k} {v}" for k, v in same.items())
+            + "."
+        )
     figures = figures or [f"<p>{none}</p>"]
     return "\n".join([*figures, f"<p>{said}</p>", f"<p>{HINT}</p>", _interactive(table)])
 
@@ -143,7 +147,7 @@ def _table(
     table = pandas.DataFrame({"run": links}, index=frame.index)
     several = ["lesson"] if frame["lesson"].nunique() > 1 else []
     for name in several + varying(frame):
-        table[name.removeprefix("parameters.")] = frame[name].map(_text)
+        table[name.removeprefix("parameters.")] = frame[name].map(_value)
     table["outcome"] = frame["outcome"].map(_outcome)
     for name in frame.columns.intersection(["device", "int8_kernels"]):
         table[name.replace("_", " ")] = frame[name].map(_text)
@@ -160,7 +164,7 @@ def _table(
         table["C++ files compiled"] = frame["compiled_files"].astype("Int64")
     table["seconds"] = frame["seconds"].round(1)
     if frame["error"].any():
-        table["error"] = frame["error"].map(_text)
+        table["error"] = [f'<div class="error">{_text(error)}</div>' for error in frame["error"]]
     return table
 
 
@@ -176,9 +180,9 @@ def _split_off_same(table: pandas.DataFrame) -> tuple[pandas.DataFrame, dict[str
     """Take out what is the same in every row, so that the table fits a laptop's screen."""
     if len(table) == 1:
         return table, {}
-    one = [name for name in table if table[name].nunique(dropna=False) == 1]
-    same = {name: table[name].iloc[0] for name in one if name not in ("run", "error")}
-    return table.drop(columns=list(same)), {k: v for k, v in same.items() if not pandas.isna(v)}
+    found = {name: table[name].replace("", pandas.NA).dropna().unique() for name in table}
+    one = [k for k, values in found.items() if len(values) <= 1 and k not in ("run", "error")]
+    return table.drop(columns=one), {name: found[name][0] for name in one if len(found[name])}
 
 
 def _interactive(table: pandas.DataFrame) -> str:
@@ -202,6 +206,11 @@ def _interactive(table: pandas.DataFrame) -> str:
 
 def _text(value: object) -> str:
     return "" if pandas.isna(value) else html.escape(str(value))
+
+
+def _value(value: object) -> str:
+    short = _text(_cut(str(value), 48))
+    return "" if pandas.isna(value) else f'<span title="{_text(value)}">{short}</span>'
 
 
 def _outcome(outcome: str) -> str:
