@@ -45,10 +45,22 @@ def test_a_percent_axis_ends_at_100(accuracy, top, drawn):
 def test_bars_are_the_uncertainty(drawn):
     page, axes = draw(points(a=(1, 90, 0.2, 3), b=(2, 80), c=(3, 70)), drawn)
     [container] = axes.containers
-    across, up = (lines.get_segments()[0] for lines in container.lines[2])
+    across, up = (lines.get_segments()[0] for lines in container[2])
     assert list(across[:, 0]) == pytest.approx([0.9, 1.1])
     assert list(up[:, 1]) == pytest.approx([87, 93])
     assert "Bars: " in page
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_spread_larger_than_the_time_leaves_the_layout(drawn):
+    found = points(a=(0.4, 98, 18), b=(5, 98, 30), c=(7, 98))
+    axes = draw(found, drawn)[1]
+    drawn[-1].draw_without_rendering()  # constrained layout warns where nothing fits
+    low, high = axes.get_xlim()
+    assert 0.1 < low < 0.4
+    assert 7 < high < 100
+    box = axes.get_position()
+    assert box.width > 0.4
 
 
 def test_a_front_is_drawn_only_where_one_is_clear(drawn):

@@ -37,6 +37,14 @@ def test_a_run_is_its_cells_parameters_and_versions(path, monkeypatch):
     assert identity(Job(path, {"n": 1})) != first
 
 
+def test_a_default_is_the_same_given_or_not(tmp_path):
+    path = write_notebook(tmp_path / "a.ipynb", "n: int = 1\nm = 2 * 3\nflag = True")
+    none = identity(Job(path, {}))
+    assert identity(Job(path, {"n": 1, "flag": True})) == none
+    for other in ({"n": 2}, {"flag": False}, {"m": 6}):  # m's default is known to a kernel only
+        assert identity(Job(path, other)) != none
+
+
 @pytest.mark.parametrize("kind", ["cli.py", "runner/report.yml", "runner/report.html"])
 def test_every_file_of_the_package_counts(tmp_path, monkeypatch, kind):
     copy = tmp_path / "xpuqlib"

@@ -1,9 +1,10 @@
 import re
 
+import pandas
 import pytest
 
 from xpuqlib.proof.record import RunRecord
-from xpuqlib.runner.pages import _table, lessons_page, runs_page
+from xpuqlib.runner.pages import _brief, _table, lessons_page, runs_page
 from xpuqlib.runner.results import Result, results_frame
 
 LAYERS = [
@@ -105,6 +106,13 @@ def test_the_page_says_what_is_within_the_uncertainty(tmp_path):
     assert "records of 3 of 3 runs do not hold the spread" in unknown
     assert "Pareto" not in unknown
     assert "Bars" not in unknown
+
+
+def test_runs_that_no_parameter_tells_apart_have_their_hash():
+    names = ["08_a-n=1-0123456789ab", "08_a-n=1-ba9876543210", "08_a-n=2-aaaaaaaaaaaa"]
+    frame = pandas.DataFrame({"lesson": "08_a", "parameters.n": [1, 1, 2]}, names)
+    labels = dict(zip(names, [*names[:2], "n=2"], strict=True))
+    assert list(_brief(frame, labels).values()) == ["1, 012345", "1, ba9876", "2"]
 
 
 def test_what_all_runs_share_is_said_once(tmp_path):

@@ -76,14 +76,14 @@ def _draw_points(
         points["accuracy"],
         xerr=points["iqr"].fillna(0) / 2 if certain["iqr"].any() else None,
         yerr=[side.clip(lower=0).fillna(0) for side in sides] if certain["low"].any() else None,
-        fmt=marker,
-        color=colour,
-        label=label,
+        fmt="none",
+        ecolor=colour,
         elinewidth=1,
         capsize=2,
-        clip_on=False,  # a marker at 100 % is whole
-        zorder=3,
     )
+    # The bars end at the axes; a marker at 100 % is whole.
+    place = points["latency"], points["accuracy"]
+    axes.plot(*place, marker, color=colour, label=label, clip_on=False, zorder=3)
 
 
 def _name_points(axes: Axes, points: pandas.DataFrame, names: dict[str, str], legend: str) -> None:

@@ -1,14 +1,17 @@
 """Which run it is, by a hash of all that makes it, and a file name that a person can read."""
 
+import ast
 import hashlib
 import json
 import platform
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from xpuqlib.machine.environment import versions
 from xpuqlib.runner.execution import Job
+from xpuqlib.runner.parameters import notebook_parameters
 
 __all__ = ["all_versions", "identity", "run_names"]
 
@@ -20,13 +23,25 @@ SOURCES = {".py", ".yml", ".html"}
 def identity(job: Job) -> str:
     """Identify a run: a hash of its notebook's name and cells, the parameters and the versions.
 
-    Outputs do not count: executing a lesson in place changes no identity. xpuqlib counts with
-    every line of its code, its tables and its templates.
+    A parameter that is given its default is the same as one that is not given. Outputs do not
+    count: executing a lesson in place changes no identity. xpuqlib counts with every line of its
+    code, its tables and its templates.
     """
     notebook = json.loads(job.task().notebook)
     cells = [(cell["cell_type"], cell["source"]) for cell in notebook["cells"]]
-    parts = [job.notebook.stem, cells, job.parameters, all_versions()]
+    defaults = _defaults(job.notebook)
+    others = {k: v for k, v in job.parameters.items() if k not in defaults or v != defaults[k]}
+    parts = [job.notebook.stem, cells, others, all_versions()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:DIGITS]
+
+
+def _defaults(notebook: Path) -> dict[str, Any]:
+    """Defaults that are plain values; what an expression gives, only its kernel knows."""
+    found = {}
+    for name, parameter in notebook_parameters(notebook).items():
+        with suppress(ValueError, SyntaxError):
+            found[name] = ast.literal_eval(parameter["default"])
+    return found
 
 
 def all_versions() -> dict[str, str | None]:

@@ -126,12 +126,13 @@ def varying(frame: pandas.DataFrame) -> list[str]:
 
 
 def _brief(frame: pandas.DataFrame, labels: dict[str, str]) -> dict[str, str]:
-    """Values alone, each of a few characters; the whole label where that is a file's name."""
+    """Values alone, each of a few characters; with the hash where they do not tell runs apart."""
     names, columns = {}, varying(frame)
     for run, label in labels.items():
         values = [frame.at[run, name] for name in columns]
         known = [_cut(str(value), 22) for value in values if pandas.notna(value)]
-        names[run] = _cut(label, 50) if label == run else ", ".join(known)
+        own = [_cut(_short(run, frame.at[run, "lesson"]), 22)] if label == run else []
+        names[run] = ", ".join(known + own)
     return names
 
 
