@@ -1,8 +1,10 @@
 import re
+from dataclasses import replace
 
 import pandas
 import pytest
 
+from xpuqlib.proof.claims import Claim
 from xpuqlib.proof.record import RunRecord
 from xpuqlib.runner.pages import _brief, _table, lessons_page, runs_page
 from xpuqlib.runner.results import Result, results_frame
@@ -52,10 +54,10 @@ def test_a_lesson_is_a_row_with_its_evidence(tmp_path):
     evidence = {"counts": COUNTS, "layers": LAYERS, "sqnr_to_fp32": 41.84}
     one = result(tmp_path / "03_a.ipynb", evidence=evidence)
     (tmp_path / "03_a.html").touch()
-    lesson, mode, kernels, closeness, seconds, left = row([one])
+    lesson, mode, kernels, closeness, claims, seconds, left = row([one])
     assert lesson.split() == ["A", "&lt;title&gt;", "03_a"]
     assert (mode.split(), kernels) == (["rehearsed", "on", "cpu"], "1 of 2 conv")
-    assert (closeness, seconds) == ("41.8", "21")
+    assert (closeness, claims, seconds) == ("41.8", "–", "21")
     assert left.split("  ") == ["1 layers", " fc: has &lt;no&gt; int8 kernel"]
     assert '<a href="03_a.html"' in lessons_page([one])
 
@@ -129,3 +131,14 @@ def test_differences_are_within_a_lesson(tmp_path):
     frame = results_frame(runs)
     differences = _table(frame, runs, "a-0")["Δ int8 (% per image)"]
     assert differences.dropna().to_dict() == {"a-0": 0.0, "a-1": 100.0}
+
+
+def test_claims_are_counted_and_those_that_do_not_hold_are_named(tmp_path):
+    one = result(tmp_path / "03_a.ipynb")
+    made = [Claim("int8 is <close>", True, "40 dB"), Claim("int8 is fast", False, "0.5 times")]
+    record = one.record.model_copy(update={"claims": made})
+    page = lessons_page([replace(one, record=record)])
+    assert "<summary>1 of 2</summary>" in page
+    assert "does not hold here: int8 is fast: 0.5 times" in page
+    assert "close" not in page
+    assert results_frame([replace(one, record=record)])["claims"].tolist() == ["1 of 2"]

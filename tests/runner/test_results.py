@@ -2,12 +2,14 @@ import errno
 import json
 import os
 import re
+from dataclasses import replace
 
 import nbformat
 import pytest
 from conftest import RECORD, write_notebook
 
 from xpuqlib.errors import RunError
+from xpuqlib.proof.claims import Claim
 from xpuqlib.proof.record import RunRecord
 from xpuqlib.runner.execution import Job
 from xpuqlib.runner.kernel import finish, run_task
@@ -202,3 +204,20 @@ def test_metadata_of_another_shape_is_an_error(tmp_path):
     path.write_text(json.dumps(node))
     with pytest.raises(RunError, match="was not written by this runner"):
         read_results(tmp_path)
+
+
+def test_a_claim_that_held_and_does_not_now_is_a_loss(tmp_path):
+    def one(*claims):
+        made = result(tmp_path / "a.ipynb", {"n": 0})
+        return replace(made, record=made.record.model_copy(update={"claims": [*claims]}))
+
+    held, failed = Claim("int8 is close", True, "40 dB"), Claim("int8 is close", False, "9 dB")
+    [loss] = compare([one(held)], [one(failed)]).itertuples()
+    assert (loss.what, loss.before, loss.after) == (
+        "claim: int8 is close",
+        "40 dB",
+        "does not hold: 9 dB",
+    )
+    assert compare([one(failed)], [one(held)]).empty
+    assert compare([one(failed)], [one(failed)]).empty
+    assert compare([one(held)], [one()]).empty

@@ -34,6 +34,7 @@ def lessons_page(results: list[Result]) -> str:
             "mode": _outcome(result.outcome) + (f" on {record.device}" if record else ""),
             "int8 kernels": record.int8_kernels() if record else "–",
             "SQNR to fp32 (dB)": _closeness(result),
+            "claims that hold": _claims(result),
             "seconds": f"{result.seconds:.0f}",
             "left in floating point": _left(result),
         }
@@ -71,6 +72,16 @@ def _left(result: Result) -> str:
     counts = evidence.get("counts", {}).values()
     left = sum(stages["in the model"] - stages["generated"] for stages in counts)
     return "–" if not counts else f"{left} layers, not named in the record" if left else "nothing"
+
+
+def _claims(result: Result) -> str:
+    """How many hold; those that do not are listed with their values."""
+    if not result.record:
+        return "–"
+    failed = [claim for claim in result.record.claims if not claim.holds]
+    said = [f"does not hold here: {_text(claim.text)}: {_text(claim.value)}" for claim in failed]
+    held = result.record.claims_held()
+    return _folded(held, said) if said else held
 
 
 def _folded(summary: str, lines: list[str]) -> str:
@@ -150,7 +161,7 @@ def _table(
     for name in several + varying(frame):
         table[name.removeprefix("parameters.")] = frame[name].map(_value)
     table["outcome"] = frame["outcome"].map(_outcome)
-    for name in frame.columns.intersection(["device", "int8_kernels"]):
+    for name in frame.columns.intersection(["device", "int8_kernels", "claims"]):
         table[name.replace("_", " ")] = frame[name].map(_text)
     metrics = [name for name in frame if name.startswith("metrics.")]
     known = [metric for metric in METRICS if metric[0] in metrics]

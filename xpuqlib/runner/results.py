@@ -181,6 +181,7 @@ def results_frame(results: list[Result]) -> pandas.DataFrame:
         if record:
             row |= {"device": record.device, "device_name": record.device_name}
             row |= {"int8_kernels": record.int8_kernels(), "int8_count": record.int8_count()}
+            row |= {"claims": record.claims_held()}
             row |= {f"metrics.{name}": value for name, value in record.metrics.items()}
             row |= {"compiled_files": record.compiled_files, "track": record.track}
             row |= {f"versions.{name}": value for name, value in record.versions.items()}
@@ -247,6 +248,11 @@ def _losses(old: Result, new: Result | None, slower: float, top1: float) -> Iter
         return
     if new.record.int8_count() < old.record.int8_count():
         yield "int8 kernels", old.record.int8_kernels(), new.record.int8_kernels()
+    held_now = {claim.text: claim for claim in new.record.claims}
+    for claim in old.record.claims:
+        now = held_now.get(claim.text, claim)  # a lesson may say something else by now
+        if claim.holds and not now.holds:
+            yield f"claim: {claim.text}", claim.value, f"does not hold: {now.value}"
     for name, value in old.record.metrics.items():
         other = new.record.metrics.get(name)
         if value is not None and other is None:
