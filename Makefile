@@ -5,6 +5,9 @@ VENV := $(if $(filter ipex,$(TRACK)),.venv-ipex,.venv)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(TRACK)
 
+# make benchmark ARGS=--smoke: the smallest sizes, in seconds, only to see that it works.
+ARGS ?=
+
 # TORCH_INDEX takes torch from PyTorch's own wheel index; a venv remembers where its torch is from.
 RECORDED_INDEX := $(shell cat $(VENV)/torch-index 2>/dev/null)
 TORCH_INDEX ?= $(RECORDED_INDEX)
@@ -14,7 +17,7 @@ TORCH_ipex := "torch==2.8.*" "torchvision==0.23.*"
 NBVAL := --nbval-lax --nbval-current-env
 
 .PHONY: run test check nbval lint format lab notebooks benchmark benchmark-runner benchmark-sweep \
-	benchmark-classroom benchmark-explorers clean
+	benchmark-classroom benchmark-explorers benchmark-overhead clean
 ifneq ($(TORCH_INDEX),$(RECORDED_INDEX))
 .PHONY: $(STAMP)
 endif
@@ -50,20 +53,23 @@ notebooks: $(STAMP) ## execute the lessons in place, on the CPU, as they are com
 	$(BIN)/jupyter nbconvert --to notebook --inplace --CoalesceStreamsPreprocessor.enabled=True \
 		notebooks/*.ipynb # progress bars: once more, now that their output is there
 
-benchmark: $(STAMP) ## the speed of int8 against compiled fp32, at 224×224
-	$(BIN)/python benchmarks/speed.py
+benchmark: $(STAMP) ## the speed of int8: against compiled fp32, beside OpenVINO and ONNX Runtime
+	$(BIN)/python benchmarks/speed.py $(ARGS)
 
 benchmark-runner: $(STAMP) ## the cost of the runner beside bare papermill, with two jobs, for 1,000 records
-	$(BIN)/python benchmarks/runner.py
+	$(BIN)/python benchmarks/runner.py $(ARGS)
 
 benchmark-sweep: $(STAMP) ## twelve recipes, with two jobs and on Dask with two workers: the same numbers?
-	$(BIN)/python benchmarks/twelve.py
+	$(BIN)/python benchmarks/twelve.py $(ARGS)
 
 benchmark-classroom: $(STAMP) ## several kernels at once: memory of each, time against one
-	$(BIN)/python benchmarks/classroom.py
+	$(BIN)/python benchmarks/classroom.py $(ARGS)
 
 benchmark-explorers: $(STAMP) ## from a moved control to its new figure, against 150 ms
-	$(BIN)/python benchmarks/explorers.py
+	$(BIN)/python benchmarks/explorers.py $(ARGS)
+
+benchmark-overhead: $(STAMP) ## a call of what lower returns, against the compiled model alone
+	$(BIN)/python benchmarks/overhead.py $(ARGS)
 
 clean: ## remove both venvs, results and caches of this folder
 	rm -rf .venv .venv-ipex runs build *.egg-info .pytest_cache .ruff_cache

@@ -1,5 +1,6 @@
 """Print what several students cost one machine: memory of each kernel, time against one kernel."""
 
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from pathlib import Path
 import pandas
 import psutil
 import torch
+from smoke import stand_in, wants_smoke
 
 from xpuqlib.machine.device import choose_device, describe_device
 from xpuqlib.runner.execution import Job
@@ -45,9 +47,9 @@ def watch(peaks: dict[int | str, int], done: threading.Event) -> None:
             continue  # it ended between two looks
 
 
-def measure(students: int, share: bool = False) -> tuple[float, float, float]:
+def measure(lesson: Path, students: int, share: bool = False) -> tuple[float, float, float]:
     """Seconds until all have finished, GB of the largest kernel, GB of all on the device."""
-    task = replace(Job(LESSON, {}).task(), share=students if share else None)
+    task = replace(Job(lesson, {}).task(), share=students if share else None)
     before = on_device()
     peaks: dict[int | str, int] = {"device": before}
     done = threading.Event()
@@ -65,16 +67,24 @@ def measure(students: int, share: bool = False) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Measure with all threads for each kernel, and with a share of the cores for each."""
-    measure(1)  # fills the caches
-    alone, memory, device = measure(1)
+    """Measure the lesson, or with --smoke a notebook that computes nothing."""
+    smoke = wants_smoke(__doc__)
+    with tempfile.TemporaryDirectory() as folder:
+        lesson = stand_in(Path(folder)) if smoke else LESSON
+        compare(lesson, (2,) if smoke else STUDENTS)
+
+
+def compare(lesson: Path, numbers: tuple[int, ...]) -> None:
+    """Print a table: all threads for each kernel, and a share of the cores for each."""
+    measure(lesson, 1)  # fills the caches
+    alone, memory, device = measure(lesson, 1)
     rows = [(1, "1", "1", f"{memory:.2f}", f"{device:.2f}")]
-    for students in STUDENTS:
+    for students in numbers:
         if students * 1e9 * memory > psutil.virtual_memory().available:
             print(f"{students} kernels would not fit into this machine's memory.")
             break
-        seconds, memory, device = measure(students)
-        shared, *_ = measure(students, share=True)
+        seconds, memory, device = measure(lesson, students)
+        shared, *_ = measure(lesson, students, share=True)
         times = f"{seconds / alone:.2f}", f"{shared / alone:.2f}"
         rows.append((students, *times, f"{memory:.2f}", f"{device:.2f}"))
     columns = [
@@ -85,7 +95,7 @@ def main() -> None:
         "device memory of all (GB)",
     ]
     where = describe_device(choose_device())
-    print(f"{LESSON.stem}, one kernel: {alone:.0f} s; {psutil.cpu_count()} cores, {where.name}")
+    print(f"{lesson.stem}, one kernel: {alone:.0f} s; {psutil.cpu_count()} cores, {where.name}")
     print(pandas.DataFrame(rows, columns=columns).to_string(index=False))
 
 

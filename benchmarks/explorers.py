@@ -8,6 +8,7 @@ import time
 
 import pandas
 import torch
+from smoke import wants_smoke
 
 from xpuqlib.material.data import load_data
 from xpuqlib.material.models import load_model
@@ -24,11 +25,16 @@ LIMIT_MS = 150
 
 
 def main() -> None:
-    """Move the first control of each explorer twenty times."""
-    images = load_data(calibration_batches=1)
+    """Move the first control of each explorer twenty times; with --smoke once."""
+    smoke = wants_smoke(__doc__)
+    images = load_data(calibration_batches=1, batch_size=1 if smoke else 32)
+    model = load_model("resnet18", "random" if smoke else "digits")
     quantizer = XPUInductorQuantizer()
     quantizer.set_global(get_default_xpu_inductor_quantization_config())
-    prepared = prepare_pt2e(capture(load_model(), (images.example,)), quantizer)
+    prepared = prepare_pt2e(
+        capture(model, (images.example,)),
+        quantizer,
+    )
     calibrate(prepared, images.calibration)
     names = ["fp32", "bf16", "int8", "int8-mixed-bf16"]
     columns = ["accuracy (%)", "SQNR (dB)", "time (ms)", "memory (MB)"]
@@ -40,7 +46,7 @@ def main() -> None:
     }
     for name, (explorer, control, values) in explorers.items():
         times = []
-        for turn in range(22):
+        for turn in range(3 if smoke else 22):
             start = time.perf_counter()
             explorer.controls[control].value = values[turn % 2]
             times.append(1000 * (time.perf_counter() - start))

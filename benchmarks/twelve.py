@@ -8,21 +8,23 @@ import time
 from pathlib import Path
 
 from distributed import Client
+from smoke import stand_in, wants_smoke
 
 from xpuqlib.runner import sweep
 from xpuqlib.runner.report import write_report
 
-LESSON = "notebooks/08_one_recipe_many_runs.ipynb"
+LESSON = Path("notebooks/08_one_recipe_many_runs.ipynb")
 GRID = {
     "model": ["resnet18", "mobilenet_v2", "googlenet"],
     "configuration": ["default", "symmetric"],
     "batch_size": [8, 32],
 }
+SMOKE_GRID = {"model": ["resnet18", "mobilenet_v2"]}
 # Same machine, same threads: only what the number of threads adds up in another order may differ.
 TOLERANCE = {"top1_fp32": 0.005, "top1_quantized": 0.005, "sqnr_to_fp32_db": 0.1}
 
 
-def on_dask(out: Path, folder: Path) -> list:
+def on_dask(lesson: Path, grid: dict[str, list], out: Path, folder: Path) -> list:
     """Start a scheduler and two workers on this machine, sweep, and end them."""
     address = folder / "scheduler.json"
     dask = [sys.executable, "-m", "dask"]
@@ -42,7 +44,7 @@ def on_dask(out: Path, folder: Path) -> list:
             started.append(subprocess.Popen([*command, "--local-directory", str(folder)], **quiet))
         with Client(scheduler) as client:
             client.wait_for_workers(2, timeout=120)
-        return sweep(LESSON, GRID, out, scheduler=scheduler)
+        return sweep(lesson, grid, out, scheduler=scheduler)
     finally:
         for process in started:
             process.terminate()
@@ -64,10 +66,12 @@ def differences(here: list, there: list) -> list[str]:
 
 
 if __name__ == "__main__":
+    smoke = wants_smoke(__doc__)
     out = Path("runs") / time.strftime("twelve-%Y%m%d-%H%M%S")
-    here = sweep(LESSON, GRID, out / "here", jobs=2)
     with tempfile.TemporaryDirectory() as name:
-        there = on_dask(out / "dask", Path(name))
+        lesson, grid = (stand_in(Path(name)), SMOKE_GRID) if smoke else (LESSON, GRID)
+        here = sweep(lesson, grid, out / "here", jobs=2)
+        there = on_dask(lesson, grid, out / "dask", Path(name))
     for folder in ("here", "dask"):
         print(write_report(out / folder))
     compiled = [sum(r.record.compiled_files for r in side if r.record) for side in (here, there)]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch._functorch.config
 import torch._inductor.config
 from torch import fx, nn
+from torch._dynamo.exc import BackendCompilerFailed
 
 from xpuqlib.errors import LoweringError, XpuqWarning
 from xpuqlib.machine.device import MODES, cpu_has_bf16, cpu_has_vnni
@@ -26,12 +29,33 @@ from xpuqlib.recipe.passes import (
 __all__ = ["Lowered", "lower"]
 
 
+class _OtherFreezingError(Exception):
+    """Dynamo is about to compile, and freezing is not what this model was lowered with."""
+
+
+@functools.cache  # Dynamo compares backends: what is equal must stay equal
+def _inductor(freezing: bool) -> Callable[..., Any]:
+    """Give Inductor as a backend that compiles with this freezing and refuses any other.
+
+    Freezing is part of no guard, and Dynamo asks for it before it calls its backend, so that the
+    backend itself cannot switch it on.
+    """
+
+    def inductor(graph: fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        if torch._inductor.config.freezing != freezing:
+            raise _OtherFreezingError
+        return torch._inductor.compile(graph, inputs)
+
+    return inductor
+
+
 @dataclass(frozen=True)
 class Lowered:
     """A compiled model for one input shape.
 
     Every strict export makes Dynamo forget what it compiled. The next call then compiles once
-    more, with the same freezing and autocast, and so to the same kernels.
+    more, with the same freezing and autocast, and so to the same kernels. Nothing is configured
+    at a call that compiles nothing, which would take 0.1 to 0.5 ms of it.
 
     Attributes
     ----------
@@ -49,7 +73,7 @@ class Lowered:
 
     compiled: Callable[..., torch.Tensor]
     compilation: Compilation
-    signature: tuple[str, ...]
+    signature: list[tuple]
     device: torch.device
     mode: str
     notes: tuple[str, ...]
@@ -57,23 +81,29 @@ class Lowered:
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Run without gradients; LoweringError for another shape, dtype or device."""
-        signature = _signature(inputs)
-        if signature != self.signature:
-            cause = f"Lowered for {', '.join(self.signature)}, called with {', '.join(signature)}."
+        if _signature(inputs) != self.signature:
+            called = _describe(_signature(inputs))
+            cause = f"Lowered for {_describe(self.signature)}, called with {called}."
             fix = "Convert the input, pad the last batch, or capture, convert and lower again."
             raise LoweringError(cause, fix)
-        # In other settings it would compile once more, in other precision, and say nothing.
-        with _settings(self.device, self.compilation.freezing, self.bf16_autocast):
-            return self.compiled(*inputs)
+        with _precision(self.device, self.bf16_autocast):
+            try:
+                return self.compiled(*inputs)
+            except BackendCompilerFailed as refused:
+                if not isinstance(refused.inner_exception, _OtherFreezingError):
+                    raise
+            with torch._inductor.config.patch(freezing=self.compilation.freezing):
+                return self.compiled(*inputs)
 
 
 @contextlib.contextmanager
-def _settings(device: torch.device, freezing: bool, bf16_autocast: bool) -> Iterator[None]:
-    with (
-        torch.no_grad(),
-        torch._inductor.config.patch(freezing=freezing),
-        torch.autocast(device.type, torch.bfloat16, enabled=bf16_autocast),
-    ):
+def _precision(device: torch.device, bf16_autocast: bool) -> Iterator[None]:
+    # Gradients and autocast are guards: other ones would compile once more, in other precision.
+    if bf16_autocast or torch.is_autocast_enabled(device.type):  # entering it takes its time
+        autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16_autocast)
+    else:
+        autocast = contextlib.nullcontext()
+    with torch.no_grad(), autocast:
         yield
 
 
@@ -148,11 +178,11 @@ the SQNR against the Q/DQ reference."""
             notes.append("cpu without bf16 instructions: the speed of bf16 means nothing here")
     # A cached graph comes back without its constants, and so without the proof.
     with (
-        _settings(device, freezing, bf16_autocast),
-        torch._inductor.config.patch(fx_graph_cache=False),
+        _precision(device, bf16_autocast),
+        torch._inductor.config.patch(freezing=freezing, fx_graph_cache=False),
         torch._functorch.config.patch(enable_autograd_cache=False),
     ):
-        compiled = torch.compile(converted, dynamic=False)
+        compiled = torch.compile(converted, dynamic=False, backend=_inductor(freezing))
         try:
             compilation = observe_compilation(compiled, example_inputs)
         except torch._dynamo.exc.TorchDynamoException as error:
@@ -164,5 +194,9 @@ the SQNR against the Q/DQ reference."""
     return Lowered(compiled, compilation, signature, device, mode, tuple(notes), bf16_autocast)
 
 
-def _signature(inputs: tuple[torch.Tensor, ...]) -> tuple[str, ...]:
-    return tuple(f"{list(x.shape)} {x.dtype} on {x.device.type}" for x in inputs)
+def _signature(inputs: tuple[torch.Tensor, ...]) -> list[tuple]:
+    return [(x.shape, x.dtype, x.device) for x in inputs]
+
+
+def _describe(signature: list[tuple]) -> str:
+    return ", ".join(f"{list(shape)} {dtype} on {device}" for shape, dtype, device in signature)
