@@ -22,12 +22,11 @@ from xpuqlib.runner import sweeps
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 PROGRAMS = "make|xpuq|pip|python|apt|conda|dask|nbgrader"
-PARAMETERS = """
+PARAMETERS = """\
 device: str = "auto"
 model: str = "resnet18"
 configuration: str = "default"
-batch_size: int = 8
-"""
+batch_size: int = 8"""
 
 # What is not run here: the file that proves it, and words of it; or nothing, and why.
 ELSEWHERE = {
