@@ -140,7 +140,7 @@ program = torch.export.load(sys.argv[2]).module()
 torch._inductor.config.freezing = True
 compiled = torch.compile(program)
 compilation = observe_compilation(compiled, (x,))
-signature = (f"{list(x.shape)} {x.dtype} on cpu",)
+signature = [(x.shape, x.dtype, x.device)]
 lowered = Lowered(compiled, compilation, signature, x.device, "reference", ())
 collect_evidence(model, program, lowered, (x,)).require_int8()
 """
