@@ -33,7 +33,7 @@ def test_an_open_exercise_is_said_to_be_open(capsys, answer):
         ({"a", "b"}, {"b", "a"}),
         ({"a": 1}, {"a": 1}),
         ((1.0, 2), [1, 2]),
-        (ONES.double(), ONES),
+        (ONES.clone(), ONES),
     ],
 )
 def test_a_right_answer_gets_all_points(capsys, answer, expected):
@@ -52,6 +52,8 @@ def test_a_right_answer_gets_all_points(capsys, answer, expected):
         (1, True),
         (True, 1),
         (ONES[:1], ONES),
+        ((2.0, 1, 3), (1, 2.0)),
+        ((0.5, 7), (8, 0.25)),
         (2 * ONES, ONES),
         (255, ONES),
         ([1, 2, 3], [1, 2]),
@@ -70,6 +72,34 @@ def test_a_usual_mistake_is_named(capsys):
     assert "256 codes have 255 steps" in judge(capsys, 256)[1]
     usual = {"Too small.": lambda answer: answer < 255}
     assert "Too small." in judge(capsys, 3, usual=usual)[1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "hint"),
+    [
+        (ONES.double(), ONES, "the dtype is not: torch.float32 is due"),
+        ([ONES, ONES], [ONES, ONES.to(torch.int8)], "the dtype is not"),
+        ((-3, 0.5), (0.5, -3), "in the wrong order"),
+        ([[(-3, 0.5)], [(0, 1.5)]], [[(0.5, -3)], [(1.5, 0)]], "in the wrong order"),
+        ((0.5, None), (0.5, -3), "Not attempted yet"),
+        ((0.5, None), (0.5, -3), "Open is part 2 of 2."),
+    ],
+)
+def test_what_is_nearly_right_is_told_what_it_lacks(capsys, answer, expected, hint):
+    points, said = judge(capsys, answer, expected)
+    assert points == 0
+    assert hint in said
+
+
+def test_a_hint_of_the_exercise_comes_before_the_general_ones(capsys):
+    usual = {"The scale comes first.": lambda pair: pair[0] == -3}
+    assert "The scale comes first." in judge(capsys, (-3, 0.5), (0.5, -3), usual=usual)[1]
+
+
+def test_a_recognizer_that_fails_is_not_the_error_of_the_student(capsys):
+    usual = {"Two parts.": lambda answer: len(answer) == 2, "Too small.": 254}
+    assert "Too small." in judge(capsys, 254, usual=usual)[1]
+    assert "Count." in judge(capsys, 253, usual=usual)[1]
 
 
 def test_tolerance_is_relative(capsys):

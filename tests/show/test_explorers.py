@@ -82,6 +82,18 @@ def test_each_bit_is_six_decibels_and_symmetric_costs_one():
     assert "clipping" in said(explorer)
 
 
+def test_range_and_codes_are_those_of_all_values(monkeypatch):
+    values = torch.cat([RELU.repeat(20), torch.tensor([51.0])])  # the largest stands alone
+    assert "with scale 0.2 and zero point -128" in said(explorers.explore_quantization(values))
+    spread = torch.arange(256.0).repeat(1000)
+    assert "256 distinct codes of 256 occur" in said(explorers.explore_quantization(spread))
+    assert "Seen are" not in said(explorers.explore_quantization(values))
+    monkeypatch.setattr(explorers, "MOST_VALUES", 1000)
+    sampled = said(explorers.explore_quantization(values))
+    assert "with scale 0.2 and zero point -128" in sampled
+    assert "Seen are 1,000 of 100,001 values." in sampled
+
+
 def test_layers_are_told_with_range_scale_sqnr_and_kernel(calibrated, resnet_flow):
     flow = resnet_flow
     proof = collect_evidence(flow.model, flow.converted, flow.lowered, flow.inputs)

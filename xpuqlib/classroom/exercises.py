@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from IPython.display import display
+from torch.utils._pytree import tree_leaves
 
 __all__ = ["check"]
 
@@ -38,9 +39,11 @@ def check(
         What the student wrote; a callable is called here, and whatever it raises is shown. None
         and ``...``, also inside of a list or tuple, count as not attempted.
     expected : number, str, bool, torch.Tensor, or a list, tuple, set or dict of them
-        The right answer; text is compared without case and outer spaces.
+        The right answer; text is compared without case and outer spaces. A tensor's dtype is a
+        part of the answer.
     usual : dict of str to value or callable
         Hint to the wrong answer that it explains, or to a function that recognizes that answer.
+        A function that raises did not recognize it.
     hint : str
         For any other wrong answer.
     points : int
@@ -48,20 +51,13 @@ def check(
     tolerance : float
         Relative difference that numbers and tensors may have.
     """
-
-    def recognizes(wrong: Any) -> bool:
-        return wrong(value) if callable(wrong) else _same(value, wrong, tolerance)
-
     try:
-        value, earned = answer() if callable(answer) else answer, 0
-        if _is_open(value):
-            said = OPEN
-        elif _same(value, expected, tolerance):
-            said, earned = "Right.", points
-        else:
-            said = next((text for text, wrong in usual.items() if recognizes(wrong)), hint)
+        value = answer() if callable(answer) else answer
     except Exception as error:  # a student's code may raise anything; it is shown, not hidden
         said, earned = f"Your code raised {type(error).__name__}: {error}", 0
+    else:
+        earned = points * (not _is_open(value) and _same(value, expected, tolerance))
+        said = "Right." if earned else _explain(value, expected, usual, hint, tolerance)
     text = f"{earned} of {points} points. {said}"
     style, sign = STYLE.format(GREEN if earned else ORANGE), "✓" if earned else "→"
     page = f'<div style="{style}">{sign} {html.escape(text)}</div>'
@@ -69,22 +65,68 @@ def check(
     return earned
 
 
+def _explain(
+    value: Any, expected: Any, usual: Mapping[str, Any], hint: str, tolerance: float
+) -> str:
+    """Say what is wrong: nothing there yet, a mistake of this exercise, a mistake of any."""
+    if _is_open(value):
+        parts = list(value) if isinstance(value, list | tuple) else [value]
+        missing = [str(n) for n, part in enumerate(parts, start=1) if _is_open(part)]
+        in_part = f" Open is part {', '.join(missing)} of {len(parts)}."
+        return OPEN + in_part * (len(missing) < len(parts))
+    for text, wrong in usual.items():
+        if _recognizes(wrong, value, tolerance):
+            return text
+    if _same(value, expected, tolerance, dtypes=False):
+        return f"The numbers are right, the dtype is not: {', '.join(_dtypes(expected))} is due."
+    if _is_swapped(value, expected, tolerance):
+        return "The values are right, and stand in the wrong order: let the two change places."
+    return hint
+
+
+def _recognizes(wrong: Any, value: Any, tolerance: float) -> bool:
+    try:
+        return bool(wrong(value)) if callable(wrong) else _same(value, wrong, tolerance)
+    except Exception:  # it may take for granted a shape that this answer lacks
+        return False
+
+
 def _is_open(value: Any) -> bool:
     parts = value if isinstance(value, list | tuple) else ()
     return value is None or value is ... or any(map(_is_open, parts))
 
 
-def _same(value: Any, other: Any, tolerance: float) -> bool:
+def _is_swapped(value: Any, other: Any, tolerance: float) -> bool:
+    """Whether each innermost pair is right once its two parts change places."""
+    if not all(isinstance(parts, list | tuple) for parts in (value, other)):
+        return False
+    if any(isinstance(part, list | tuple) for part in other):
+        pairs = zip(value, other, strict=False)
+        return len(value) == len(other) and all(_is_swapped(*pair, tolerance) for pair in pairs)
+    return len(other) == 2 and _same(list(value)[::-1], other, tolerance)
+
+
+def _dtypes(expected: Any) -> list[str]:
+    """List the dtypes of all tensors in an answer, each once."""
+    leaves = [leaf for leaf in tree_leaves(expected) if isinstance(leaf, torch.Tensor)]
+    return list(dict.fromkeys(str(leaf.dtype) for leaf in leaves))
+
+
+def _same(value: Any, other: Any, tolerance: float, dtypes: bool = True) -> bool:
     if isinstance(other, torch.Tensor):
-        fits = isinstance(value, torch.Tensor) and value.shape == other.shape
-        pair = [tensor.double().cpu() for tensor in (value, other)] if fits else []
+        if not isinstance(value, torch.Tensor) or value.shape != other.shape:
+            return False
+        pair = [tensor.double().cpu() for tensor in (value, other)]
+        fits = value.dtype == other.dtype or not dtypes
         return fits and torch.allclose(*pair, rtol=tolerance, atol=0)
     if isinstance(other, dict):
-        keys = value.keys() == other.keys() if isinstance(value, dict) else False
-        return keys and all(_same(value[key], other[key], tolerance) for key in other)
+        keys = isinstance(value, dict) and value.keys() == other.keys()
+        return keys and all(_same(value[key], other[key], tolerance, dtypes) for key in other)
     if isinstance(other, list | tuple):
         fits = isinstance(value, list | tuple) and len(value) == len(other)
-        return fits and all(map(_same, value, other, [tolerance] * len(other)))
+        return fits and all(
+            _same(*pair, tolerance, dtypes) for pair in zip(value, other, strict=True)
+        )
     if isinstance(other, str):
         return isinstance(value, str) and value.strip().casefold() == other.strip().casefold()
     if isinstance(other, bool | set):

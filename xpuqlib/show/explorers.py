@@ -27,6 +27,8 @@ from xpuqlib.show.style import BLUE, GREY, ORANGE, SKY, new_figure, plain_log_ti
 
 __all__ = ["Explorer", "browse_layers", "compare_recipes", "explore_quantization"]
 
+MOST_VALUES = 2**19  # of an explorer's tensor: with more, a moved slider would wait
+
 # Sliders and checkboxes only: JupyterLab takes the arrow keys away from a dropdown or radio button.
 WIDE = {"style": {"description_width": "initial"}, "layout": {"width": "26em"}}
 
@@ -98,12 +100,17 @@ def explore_quantization(values: torch.Tensor, name: str = "activation") -> Expl
     Parameters
     ----------
     values : torch.Tensor
-        Floating point, any shape; of more than 20,000 values every n-th is taken.
+        Floating point, any shape. Of more than 524,288 values the smallest, the largest and
+        equally many between them in order of size are taken; the sentence then says so.
     name : str
         What they are, for the axis.
     """
-    values = values.detach().float().cpu().flatten()
-    values = values[:: -(-len(values) // 20_000)].sort().values
+    values = values.detach().float().cpu().flatten().sort().values
+    given = len(values)
+    if given > MOST_VALUES:
+        places = torch.linspace(0, given - 1, MOST_VALUES, dtype=torch.float64)
+        values = values[places.round().long()]
+    sampled = f" Seen are {len(values):,} of {given:,} values." if given > len(values) else ""
     edges = torch.linspace(values[0].item(), values[-1].item(), 101)
     counts = torch.histc(values, 100) / len(values) * 100
 
@@ -126,15 +133,15 @@ def explore_quantization(values: torch.Tensor, name: str = "activation") -> Expl
         edges_of_codes = torch.arange(-half, half + 1) - 0.5
         right.stairs(100 / len(values) * usage, edges_of_codes, fill=True, color=BLUE)
         right.axvline(zero_point, color=GREY, linestyle="--", label="zero point")
-        right.set(title="Codes in use", xlabel="code")
+        right.set(title="Codes that occur", xlabel="code")
         for axes in (left, right):
             axes.set(ylabel="share of values (%)", yscale="log")
             axes.legend(frameon=False, loc="upper right")
         plain_log_ticks(left, right)
         return figure, (
             f"SQNR {sqnr(values, back):.1f} dB with scale {scale:.4g} and zero point {zero_point}; "
-            f"{int((usage > 0).sum())} of {2 * half} codes are used. "
-            f"{share:.0%} of the noise is clipping, {1 - share:.0%} rounding."
+            f"{int((usage > 0).sum())} distinct codes of {2 * half} occur. "
+            f"{share:.0%} of the noise is clipping, {1 - share:.0%} rounding.{sampled}"
         )
 
     keep = {"description": "percentile kept", "step": 0.5} | WIDE
