@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 __all__ = ["check"]
 
 OPEN = "Not attempted yet. Write your answer in the cell above, run it, then run this cell again."
+PARTLY = "Not attempted yet, in part: None or ... stands where a value of your answer is due."
 STYLE = "border-left: 4px solid {}; padding: 0.3em 0.8em"
 GREEN, ORANGE = "#009e73", "#d55e00"
 
@@ -70,10 +71,7 @@ def _explain(
 ) -> str:
     """Say what is wrong: nothing there yet, a mistake of this exercise, a mistake of any."""
     if _is_open(value):
-        parts = list(value) if isinstance(value, list | tuple) else [value]
-        missing = [str(n) for n, part in enumerate(parts, start=1) if _is_open(part)]
-        in_part = f" Open is part {', '.join(missing)} of {len(parts)}."
-        return OPEN + in_part * (len(missing) < len(parts))
+        return OPEN if _is_all_open(value) else PARTLY
     for text, wrong in usual.items():
         if _recognizes(wrong, value, tolerance):
             return text
@@ -94,6 +92,12 @@ def _recognizes(wrong: Any, value: Any, tolerance: float) -> bool:
 def _is_open(value: Any) -> bool:
     parts = value if isinstance(value, list | tuple) else ()
     return value is None or value is ... or any(map(_is_open, parts))
+
+
+def _is_all_open(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_all_open, value))
+    return value is None or value is ...
 
 
 def _is_swapped(value: Any, other: Any, tolerance: float) -> bool:
