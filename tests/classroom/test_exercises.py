@@ -112,3 +112,9 @@ def test_what_the_answer_raises_is_shown_and_stops_nothing(capsys):
     points, said = judge(capsys, lambda: 1 / 0)
     assert points == 0
     assert "Your code raised ZeroDivisionError: division by zero" in said
+
+
+def test_an_answer_that_cannot_be_compared_stops_nothing(capsys):
+    points, said = judge(capsys, torch.ones(2, 3, device="meta"), ONES)
+    assert points == 0
+    assert "Your code raised NotImplementedError" in said

@@ -54,11 +54,12 @@ def check(
     """
     try:
         value = answer() if callable(answer) else answer
+        right = not _is_open(value) and _same(value, expected, tolerance)
     except Exception as error:  # a student's code may raise anything; it is shown, not hidden
         said, earned = f"Your code raised {type(error).__name__}: {error}", 0
     else:
-        earned = points * (not _is_open(value) and _same(value, expected, tolerance))
-        said = "Right." if earned else _explain(value, expected, usual, hint, tolerance)
+        earned = points * right
+        said = "Right." if right else _explain(value, expected, usual, hint, tolerance)
     text = f"{earned} of {points} points. {said}"
     style, sign = STYLE.format(GREEN if earned else ORANGE), "✓" if earned else "→"
     page = f'<div style="{style}">{sign} {html.escape(text)}</div>'
