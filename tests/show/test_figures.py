@@ -50,15 +50,47 @@ def test_scales_have_one_line_for_each_configuration():
     figure.canvas.draw()
 
 
-def test_code_usage_says_what_share_is_used():
-    figure = figures.draw_code_usage({"a": {"x": (-128, 127)}, "b": {"x": (0, 127)}})
+def test_code_usage_says_the_code_span():
+    # One code in the middle is not used: a span does not see it.
+    figure = figures.draw_code_usage({"a": {"x": (-128, 127)}, "b": {"x": (0, 127), "y": (0, 63)}})
+    check_readable(figure)
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == ["a: 100% of the codes used", "b: 50% of the codes used"]
-    figure.canvas.draw()
+    said = "code span {} of 256, on average"
+    assert titles == [f"a: {said.format(256)}", f"b: {said.format(96)}"]
+    assert check_legend_is_outside(figure) == ["outside of it", "code span"]
 
 
-def test_layer_sqnr_names_the_worst_layers():
+def check_legend_is_outside(figure):
+    """No legend lies over bars or lines; give its labels."""
+    figure.draw_without_rendering()  # the canvas of a closed figure does not lay it out
+    [legend] = figure.legends
+    assert not any(axes.get_legend() for axes in figure.axes)
+    place = legend.get_window_extent()
+    assert not any(place.overlaps(axes.get_window_extent()) for axes in figure.axes)
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_layer_sqnr_rings_and_names_the_worst_layers():
     values = {"conv1": 30.0, "conv2": 10.0, "fc": 20.0}
     figure = figures.draw_layer_sqnr({"default": values}, worst=2)
     check_readable(figure)
-    assert [text.get_text() for text in figure.axes[0].texts] == ["conv2", "fc"]
+    [axes] = figure.axes
+    _, rings = axes.lines
+    assert list(zip(*rings.get_data(), strict=True)) == [(1, 10.0), (2, 20.0)]
+    ticks = [(tick.get_text(), tick.get_fontweight()) for tick in axes.get_xticklabels()]
+    assert ticks == [("conv1", "normal"), ("conv2", "bold"), ("fc", "bold")]
+    assert check_legend_is_outside(figure) == ["default", "the 2 lowest, default"]
+
+
+def test_names_of_many_layers_do_not_lie_over_each_other():
+    values = {f"features.{number}.conv.0": 40.0 - number for number in range(60)}
+    figure = figures.draw_layer_sqnr({"default": values})
+    figure.draw_without_rendering()
+    places = [tick.get_window_extent() for tick in figure.axes[0].get_xticklabels()]
+    pairs = list(zip(places, places[1:], strict=False))
+    assert len(pairs) == 59
+    assert not any(left.overlaps(right) for left, right in pairs)
+    figure = figures.draw_layer_sqnr({"default": values | {"fc": 39.0}})
+    figure.draw_without_rendering()
+    ticks = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    assert ticks == [f"features.{number}.conv.0" for number in (57, 58, 59)]

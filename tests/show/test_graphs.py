@@ -35,6 +35,18 @@ def test_dtypes_are_a_strip_of_halves():
     figure.canvas.draw()
 
 
+def test_names_in_strips_are_large_and_not_over_each_other():
+    figure = draw_dtypes({"a": [Operator("qconv_binary", "int8", "int8")] * 60}, "title")
+    figure.draw_without_rendering()
+    labels = figure.axes[0].get_xticklabels()
+    assert {label.get_fontsize() for label in labels} == {10}
+    places = [label.get_window_extent() for label in labels]
+    assert not any(a.overlaps(b) for a, b in zip(places, places[1:], strict=False))
+    [legend] = figure.legends
+    xlabel = figure.axes[-1].xaxis.label.get_window_extent()
+    assert not legend.get_window_extent().overlaps(xlabel)
+
+
 def test_a_long_strip_has_no_names_over_each_other():
     figure = draw_dtypes({"a": [Operator("mul", "fp32", "fp32")] * 61}, "title")
     assert not any("mul" in label.get_text() for label in figure.axes[0].get_xticklabels())

@@ -10,6 +10,8 @@ from xpuqlib.show.style import BLUE, GREEN, GREY, ORANGE, SKY, new_figure, plain
 
 __all__ = ["draw_code_usage", "draw_layer_sqnr", "draw_observer", "draw_scales"]
 
+MAX_NAMES = 60  # more names of layers would lie over each other
+
 
 def draw_observer(
     observed: dict[str, nn.Module], name: str, scale: float, zero_point: int
@@ -70,43 +72,57 @@ def draw_scales(qparams: dict[str, list[tuple[float, int]]]) -> Figure:
 
 
 def draw_code_usage(usage: dict[str, dict[str, tuple[int, int]]]) -> Figure:
-    """Draw which of the 256 codes every activation uses, one panel for each configuration."""
-    figure, panels = new_figure(1, len(usage), sharey=True, figsize=(10, 3.6), squeeze=False)
+    """Draw the code span of every activation, one panel for each configuration.
+
+    Parameters
+    ----------
+    usage : dict of str to dict of str to (int, int)
+        By configuration: the smallest and the largest code of each activation, in graph order.
+    """
+    figure, panels = new_figure(1, len(usage), sharey=True, figsize=(10, 4), squeeze=False)
     for axes, (label, ranges) in zip(panels[0], usage.items(), strict=True):
         lows, highs = (torch.tensor(ends) for ends in zip(*ranges.values(), strict=True))
-        used = (highs - lows + 1).double()
-        axes.bar(range(len(ranges)), 256, bottom=-128, color=GREY, label="never used")
-        axes.bar(range(len(ranges)), used, bottom=lows, color=BLUE, label="used")
-        title = f"{label}: {used.mean() / 256:.0%} of the codes used"
+        span = (highs - lows + 1).double()
+        axes.bar(range(len(ranges)), 256, bottom=-128, color=GREY, label="outside of it")
+        axes.bar(range(len(ranges)), span, bottom=lows, color=BLUE, label="code span")
+        title = f"{label}: code span {span.mean():.0f} of 256, on average"
         axes.set(title=title, xlabel="activation, from input to output")
     panels[0][0].set(ylabel="int8 code", yticks=[-128, -64, 0, 64, 127])
-    panels[0][-1].legend(loc="lower left")
+    legend = panels[0][0].get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
 def draw_layer_sqnr(by_configuration: dict[str, dict[str, float]], worst: int = 3) -> Figure:
-    """Draw SQNR at every layer, and name the worst layers of each configuration."""
-    figure, axes = new_figure(figsize=(10, 4))
-    styles = zip(by_configuration.items(), (BLUE, ORANGE), "os", (8, -14), strict=False)
-    for (label, values), color, marker, height in styles:
+    """Draw SQNR at every layer, with a ring around the worst layers of each configuration.
+
+    Parameters
+    ----------
+    by_configuration : dict of str to dict of str to float
+        By configuration: SQNR in dB by layer, in graph order. The layers are the same in all.
+    worst : int
+        How many layers of each configuration get a ring.
+    """
+    figure, axes = new_figure(figsize=(11, 5.4))
+    ringed = set()
+    styles = zip(by_configuration.items(), (BLUE, ORANGE), "os", strict=False)
+    for (label, values), color, marker in styles:
         axes.plot(list(values.values()), color=color, marker=marker, label=label)
-        for name in sorted(values, key=values.get)[:worst]:
-            at = (list(values).index(name), values[name])
-            axes.annotate(
-                name,
-                at,
-                xytext=(0, height),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8,
-                color=color,
-            )
+        at = sorted(range(len(values)), key=list(values.values()).__getitem__)[:worst]
+        ring = {"marker": "o", "markersize": 15, "fillstyle": "none", "linestyle": "none"}
+        lowest = [list(values.values())[place] for place in at]
+        axes.plot(at, lowest, color=color, label=f"the {len(at)} lowest, {label}", **ring)
+        ringed |= set(at)
+    names = list(next(iter(by_configuration.values())))
+    named = range(len(names)) if len(names) <= MAX_NAMES else sorted(ringed)
+    axes.set_xticks(list(named), [names[place] for place in named], rotation=90, fontsize=9)
+    for tick, place in zip(axes.get_xticklabels(), named, strict=True):
+        tick.set_fontweight("bold" if place in ringed else "normal")
     axes.set(
-        title="SQNR at the output of every layer; the worst are named",
+        title="SQNR at the output of every layer",
         xlabel="convolution or linear layer, from input to output",
         ylabel="SQNR against fp32 (dB), higher is better",
     )
     axes.margins(y=0.15)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     return figure

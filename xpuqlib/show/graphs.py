@@ -107,26 +107,26 @@ def draw_dtypes(networks: dict[str, Sequence[Operator]], title: str) -> Figure:
     }
     longest = max(map(len, names.values()))
     letters = max(len(name) for strip in names.values() for name in strip) if longest <= 60 else 0
-    size = (11, (0.7 + 0.07 * letters) * len(networks) + 0.8)
+    size = (11, (0.75 + 0.1 * letters) * len(networks) + 1.1)
     figure, panels = new_figure(len(networks), figsize=size, squeeze=False)
     for axes, (label, operators) in zip(panels[:, 0], networks.items(), strict=True):
         lefts = [x + half for x in range(len(operators)) for half in (0.06, 0.5)]
         dtypes = [dtype for operator in operators for dtype in (operator.reads, operator.writes)]
         axes.bar(lefts, 1, 0.44, align="edge", color=[DTYPES.get(dtype, GREY) for dtype in dtypes])
-        axes.set(xlim=(0, longest), ylim=(0, 1), yticks=[])
-        axes.set_title(label, loc="left", fontsize="medium")
+        axes.set(xlim=(0, longest), ylim=(0, 1), yticks=[], xticks=[])
+        axes.set_title(label, loc="left", fontsize=12)
         if letters:  # in a longer strip, names would lie over each other
             ticks = [x + 0.5 for x in range(len(operators))]
-            axes.set_xticks(ticks, names[label], rotation=90, fontsize=7)
+            axes.set_xticks(ticks, names[label], rotation=90, fontsize=10)
         axes.spines[:].set_visible(False)
+    panels[-1, 0].set_xlabel("operators, from input to output; left half: reads, right half: writes")
     figure.legend(
         handles=[Patch(color=color, label=dtype) for dtype, color in DTYPES.items()],
-        loc="outside lower right",
+        loc="outside lower center",
         ncols=len(DTYPES),
         frameon=False,
     )
     figure.suptitle(title)
-    figure.supxlabel("operators, from input to output; left half: reads, right half: writes")
     return figure
 
 
