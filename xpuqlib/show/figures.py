@@ -53,7 +53,7 @@ def draw_observer(
     right.set(
         title=f"{name}: scale {scale:.4g}, zero point {zero_point}", xlabel="activation value"
     )
-    right.legend(frameon=False, loc="upper right")
+    right.legend(loc="upper right", framealpha=1, edgecolor="none")  # above the edge of the codes
     return figure
 
 
