@@ -94,8 +94,10 @@ def record_of(path):
 
 
 def check_noise(path):
+    """Nothing but our own warnings, such as that of a CPU without VNNI."""
     for cell in code_cells(path):
-        assert not [o.text for o in cell.outputs if o.get("name") == "stderr"], path
+        for output in cell.outputs:
+            assert output.get("name") != "stderr" or "XpuqWarning" in output.text, output.text
 
 
 @each_lesson

@@ -1,4 +1,5 @@
 import ast
+import re
 
 import nbformat
 import pytest
@@ -79,3 +80,18 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
         make_course(tmp_path / "empty", [lesson])
     with pytest.raises(ClassroomError, match="not empty"):
         make_course(lesson, [lesson])
+
+
+def test_links_between_lessons_and_to_the_glossary_work_in_a_course(tmp_path):
+    lessons = [write_lesson(tmp_path / "notebooks" / f"0{n}_a.ipynb") for n in (1, 2)]
+    (tmp_path / "GLOSSARY.md").write_text("# Glossary\n")
+    said = "### Exercise 1.1: steps [next](02_a.ipynb) [code](../GLOSSARY.md#code)"
+    break_cell(lessons[0], 0, source=said)
+    folder = make_course(tmp_path / "course", lessons)
+    made = folder / "source" / "01_a" / "01_a.ipynb"
+    text = nbformat.read(made, as_version=4).cells[0].source
+    links = re.findall(r"\]\(([^)#]*)", text)
+    assert (made.parent / links[0]).resolve().exists()
+    # Copies are handed out beside the course's README, each in the folder of its lesson.
+    assert (folder / "01_a" / links[1]).resolve() == folder / "GLOSSARY.md"
+    assert (folder / "GLOSSARY.md").exists()

@@ -99,7 +99,12 @@ def _write(course: Path, found: dict[Path, list[Exercise]]) -> None:
         target = course / "source" / lesson.stem / lesson.name
         target.parent.mkdir(parents=True)
         without_outputs = Job(lesson, {}).task().notebook
+        for other in found:  # in a course each lesson has a folder of its own
+            link = f"]({other.name})"
+            without_outputs = without_outputs.replace(link, f"](../{other.stem}/{other.name})")
         target.write_text(f"{without_outputs}\n", encoding="utf-8")
+        if (glossary := lesson.absolute().parents[1] / "GLOSSARY.md").exists():
+            shutil.copy(glossary, course)
     shutil.copy(HERE / "nbgrader_config.py", course)
     guide = yaml.safe_load((HERE / "guide.yml").read_text(encoding="utf-8"))
     sections = "\n".join(_section(lesson, found[lesson], guide) for lesson in found)

@@ -119,7 +119,9 @@ def draw_dtypes(networks: dict[str, Sequence[Operator]], title: str) -> Figure:
             ticks = [x + 0.5 for x in range(len(operators))]
             axes.set_xticks(ticks, names[label], rotation=90, fontsize=10)
         axes.spines[:].set_visible(False)
-    panels[-1, 0].set_xlabel("operators, from input to output; left half: reads, right half: writes")
+    panels[-1, 0].set_xlabel(
+        "operators, from input to output; left half: reads, right half: writes"
+    )
     figure.legend(
         handles=[Patch(color=color, label=dtype) for dtype, color in DTYPES.items()],
         loc="outside lower center",
