@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from conftest import check_readable, prepare
@@ -87,7 +89,7 @@ def test_names_of_many_layers_do_not_lie_over_each_other():
     figure = figures.draw_layer_sqnr({"default": values})
     figure.draw_without_rendering()
     places = [tick.get_window_extent() for tick in figure.axes[0].get_xticklabels()]
-    pairs = list(zip(places, places[1:], strict=False))
+    pairs = list(itertools.pairwise(places))
     assert len(pairs) == 59
     assert not any(left.overlaps(right) for left, right in pairs)
     figure = figures.draw_layer_sqnr({"default": values | {"fc": 39.0}})

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from matplotlib.colors import to_hex
 
@@ -41,7 +43,7 @@ def test_names_in_strips_are_large_and_not_over_each_other():
     labels = figure.axes[0].get_xticklabels()
     assert {label.get_fontsize() for label in labels} == {10}
     places = [label.get_window_extent() for label in labels]
-    assert not any(a.overlaps(b) for a, b in zip(places, places[1:], strict=False))
+    assert not any(a.overlaps(b) for a, b in itertools.pairwise(places))
     [legend] = figure.legends
     xlabel = figure.axes[-1].xaxis.label.get_window_extent()
     assert not legend.get_window_extent().overlaps(xlabel)
