@@ -54,19 +54,52 @@ def test_a_long_strip_has_no_names_over_each_other():
     assert not any("mul" in label.get_text() for label in figure.axes[0].get_xticklabels())
 
 
+STAGES = {
+    "traced": {"aten::batch_norm": 2, "aten::_convolution": 2, "prim::Constant": 9},
+    "run 1": {
+        "quantized::conv2d_relu": 1,
+        "quantized::conv2d": 3,
+        "quantized::add_relu": 4,
+        "prim::Constant": 2,
+    },
+}
+
+
 def test_stages_are_bars_of_what_occurs():
-    stages = {
-        "traced": {"aten::batch_norm": 2, "aten::_convolution": 2, "prim::Constant": 9},
-        "run 1": {"quantized::conv2d_relu": 1, "quantized::conv2d": 1, "quantized::add_relu": 1},
-    }
-    figure = draw_stages(stages, {"run 1": 0.004}, "title")
+    figure = draw_stages(STAGES, {"run 1": 0.004}, "title")
     left, right = figure.axes
-    assert [text.get_text() for text in left.texts if text.get_text()] == ["2", "2", "2", "1"]
     assert [bar.get_width() for bar in right.patches] == [4.0]
+    assert [text.get_text() for text in right.texts] == ["4 ms"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "batch norm",
-        "conv, linear in fp32",
-        "quantized conv, linear",
-        "quantized add",
+        "fp32 conv, linear",
+        "int8 conv",
+        "int8 conv with ReLU",
+        "int8 add with ReLU",
     ]
+    widths = [[bar.get_width() for bar in bars] for bars in left.containers]
+    assert widths == [[2, 0], [2, 0], [0, 3], [0, 1], [0, 4]]
     figure.canvas.draw()
+
+
+def test_each_stage_says_how_many_of_its_nodes_it_shows():
+    left = draw_stages(STAGES, {"run 1": 0.004}, "title").axes[0]
+    said = [text.get_text() for text in left.texts if "of" in text.get_text()]
+    assert said == ["4 of 13 nodes", "8 of 10 nodes"]
+
+
+@pytest.mark.parametrize(
+    ("operator", "label"),
+    [
+        ("aten::linear", "fp32 conv, linear"),
+        ("quantized::conv2d", "int8 conv"),
+        ("quantized::conv2d_relu", "int8 conv with ReLU"),
+        ("quantized::add", "int8 add"),
+        ("quantized::linear", "int8 linear"),
+        ("torch_ipex::q_conv2d_sum_relu", "int8, fused by IPEX"),
+        ("ipex::LlgaFusionGroup", "int8, fused by IPEX"),
+    ],
+)
+def test_an_operator_belongs_to_one_group_of_a_stage(operator, label):
+    figure = draw_stages({"run 1": {operator: 1}}, {"run 1": 0.004}, "title")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [label]

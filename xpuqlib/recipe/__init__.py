@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "pt2e": [
             "HistogramObserver",
+            "MinMaxObserver",
             "ObserverBase",
             "PerChannelMinMaxObserver",
             "QuantizationConfig",

@@ -17,7 +17,12 @@ from xpuqlib.errors import CaptureError
 from xpuqlib.machine.environment import pt2e_home
 
 if pt2e_home() == "torchao":
-    from torchao.quantization.pt2e import HistogramObserver, ObserverBase, PerChannelMinMaxObserver
+    from torchao.quantization.pt2e import (
+        HistogramObserver,
+        MinMaxObserver,
+        ObserverBase,
+        PerChannelMinMaxObserver,
+    )
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
     from torchao.quantization.pt2e.quantizer.xpu_inductor_quantizer import (
@@ -25,7 +30,12 @@ if pt2e_home() == "torchao":
         get_default_xpu_inductor_quantization_config,
     )
 else:
-    from torch.ao.quantization import HistogramObserver, ObserverBase, PerChannelMinMaxObserver
+    from torch.ao.quantization import (
+        HistogramObserver,
+        MinMaxObserver,
+        ObserverBase,
+        PerChannelMinMaxObserver,
+    )
     from torch.ao.quantization.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torch.ao.quantization.quantizer import QuantizationSpec
     from torch.ao.quantization.quantizer.xnnpack_quantizer_utils import QuantizationConfig
@@ -36,6 +46,7 @@ else:
 
 __all__ = [
     "HistogramObserver",
+    "MinMaxObserver",
     "ObserverBase",
     "PerChannelMinMaxObserver",
     "QuantizationConfig",

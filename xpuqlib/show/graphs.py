@@ -26,6 +26,18 @@ KINDS = {
     "pooling": (SKY, "pool|mean"),
     "other": (GREY, ""),
 }
+# Layers of a TorchScript graph; all that is int8 has a tint of int8's colour.
+NAVY = "#08306B"
+LAYERS = {
+    "batch norm": (PINK, "aten::batch_norm"),
+    "fp32 conv, linear": (DTYPES["fp32"], r"aten::(_convolution|conv\dd|linear)"),
+    "int8 conv": ("#9ECAE1", r"quantized::conv\dd"),
+    "int8 conv with ReLU": (DTYPES["int8"], r"quantized::conv\dd_relu"),
+    "int8 add": ("#DEEBF7", "quantized::add"),
+    "int8 add with ReLU": (SKY, "quantized::add_relu"),
+    "int8 linear": (NAVY, "quantized::linear(_relu)?"),
+    "int8, fused by IPEX": (YELLOW, "(torch_ipex::q|ipex::).*"),
+}
 
 
 def _kind(node: fx.Node) -> str:
@@ -133,36 +145,43 @@ def draw_dtypes(networks: dict[str, Sequence[Operator]], title: str) -> Figure:
 
 
 def draw_stages(stages: dict[str, dict[str, int]], seconds: dict[str, float], title: str) -> Figure:
-    """Draw how often the operators of a TorchScript graph occur, stage by stage, and run times.
+    """Draw how often the layers of a TorchScript graph occur, stage by stage, and run times.
+
+    Beside each bar stands how many of all nodes of that stage it shows.
 
     Parameters
     ----------
     stages : dict of str to dict of str to int
         From `xpuqlib.recipe.count_nodes`, by stage.
     seconds : dict of str to float
-        Time of those stages that are runs.
+        Time of those stages that are runs of the quantized model.
+    title : str
     """
-    groups = {
-        "batch norm": (PINK, ("aten::batch_norm",)),
-        "conv, linear in fp32": (BLUE, ("aten::_convolution", "aten::conv", "aten::linear")),
-        "quantized conv, linear": (ORANGE, ("quantized::conv", "quantized::linear")),
-        "quantized add": (YELLOW, ("quantized::add",)),
-        "fused by IPEX": (GREEN, ("torch_ipex::q", "ipex::")),
-    }
-    size = (11, 0.4 * len(stages) + 1.6)
+    size = (11, 0.45 * len(stages) + 2)
     figure, (left, right) = new_figure(1, 2, sharey=True, figsize=size, width_ratios=(2, 1))
     nodes = pandas.DataFrame(stages).fillna(0).astype(int)
-    counts = {label: nodes[nodes.index.str.startswith(s)].sum() for label, (_, s) in groups.items()}
+    counts = {
+        label: nodes[nodes.index.str.match(f"{words}$")].sum()
+        for label, (_, words) in LAYERS.items()
+    }
     found = pandas.DataFrame({label: n for label, n in counts.items() if n.any()})
-    colors = [groups[label][0] for label in found]
-    found.plot.barh(stacked=True, ax=left, color=colors, legend=False, width=0.8)
-    for bars in left.containers:
-        left.bar_label(bars, fmt=lambda n: f"{n:g}" if n else "", label_type="center")
+    colors = [LAYERS[label][0] for label in found]
+    look = {"width": 0.8, "edgecolor": "white", "legend": False}
+    found.plot.barh(stacked=True, ax=left, color=colors, **look)
+    for bars, color in zip(left.containers, colors, strict=True):
+        said = {"color": "white" if color in (BLUE, NAVY) else "black", "label_type": "center"}
+        left.bar_label(bars, fmt=lambda n: f"{n:g}" if n else "", **said)
+    for row, shown in enumerate(found.sum(axis=1)):
+        said = f"{shown} of {nodes.iloc[:, row].sum()} nodes"
+        left.annotate(said, (shown, row), (4, 0), textcoords="offset points", va="center")
     at = [list(stages).index(stage) for stage in seconds]
-    right.barh(at, [value * 1e3 for value in seconds.values()], color=SKY)
+    times = right.barh(at, [value * 1e3 for value in seconds.values()], color=DTYPES["int8"])
+    right.bar_label(times, fmt="%.3g ms", padding=3)
     left.invert_yaxis()
-    left.set_xlabel("nodes of the graph")
+    left.set_xlim(0, 1.35 * found.sum(axis=1).max())  # room for what stands beside the bars
+    right.margins(x=0.3)
+    left.set_xlabel("nodes of these kinds in the graph")
     right.set_xlabel("time of one run (ms)")
-    figure.legend(loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(title)
     return figure
