@@ -5,6 +5,7 @@ import nbformat
 import pytest
 import yaml
 from conftest import write_lesson
+from trial import LESSONS
 
 from xpuqlib.classroom import course
 from xpuqlib.classroom.course import Exercise, make_course, read_exercises
@@ -60,8 +61,11 @@ def test_a_course_has_sources_settings_and_guides(tmp_path):
         "| Exercise 1.1: steps | 2 |",
         f"nbgrader generate_assignment {lesson.stem}",
         "ZE_AFFINITY_MASK",
+        "## The evening before",
+        "## What each device shows",
     ):
         assert part in guide
+    assert "$" not in guide
     assert f"`{lesson.stem}`" in (folder / "README.md").read_text(encoding="utf-8")
     assert sorted(path.name for path in folder.iterdir()) == [
         "INSTRUCTOR.md",
@@ -70,6 +74,31 @@ def test_a_course_has_sources_settings_and_guides(tmp_path):
         "source",
     ]
     assert [path.name for path in folder.parent.iterdir()] == ["course"]  # nothing is left over
+
+
+def test_an_agenda_takes_the_minutes_of_the_lessons():
+    parts = [
+        {"what": "welcome", "minutes": 50},
+        {"lesson": "01_a"},
+        {"lesson": "01_a", "what": "b"},
+    ]
+    assert course._agenda(parts, {"01_a": {"minutes": 25}}).splitlines()[2:] == [
+        "| 09:00 | welcome | 50 |",
+        "| 09:50 | `01_a` | 25 |",
+        "| 10:15 | b | 25 |",
+        "| 10:40 | end | |",
+    ]
+
+
+@pytest.mark.parametrize(("name", "latest"), [("half_day", "13:00"), ("full_day", "17:30")])
+def test_an_agenda_fits_its_day_and_names_lessons(name, latest):
+    guide = yaml.safe_load((course.HERE / "guide.yml").read_text(encoding="utf-8"))
+    parts = guide["agendas"][name]
+    lessons = [part["lesson"] for part in parts if "lesson" in part]
+    assert lessons == sorted(lessons)
+    assert set(lessons) <= {path.stem for path in LESSONS}
+    end = course._agenda(parts, guide).splitlines()[-1].split()[1]
+    assert "12:00" <= end <= latest
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from string import Template
 
@@ -110,10 +111,23 @@ def _write(course: Path, found: dict[Path, list[Exercise]]) -> None:
     sections = "\n".join(_section(lesson, found[lesson], guide) for lesson in found)
     names = "\n".join(f"nbgrader generate_assignment {lesson.stem}" for lesson in found)
     titles = "\n".join(f"- `{lesson.stem}`" for lesson in found)
+    agendas = {name: _agenda(parts, guide) for name, parts in guide["agendas"].items()}
     for name in ("INSTRUCTOR.md", "README.md"):
         text = Template((HERE / name).read_text(encoding="utf-8"))
-        said = text.substitute(guide["measured"], commands=names, lessons=titles, sections=sections)
+        values = guide["measured"] | agendas
+        said = text.substitute(values, commands=names, lessons=titles, sections=sections)
         (course / name).write_text(said, encoding="utf-8")
+
+
+def _agenda(parts: list[dict], guide: dict) -> str:
+    """Write a table of a day that begins at nine; a lesson takes the minutes of its own entry."""
+    lines, clock = ["| from | what | minutes |", "|---|---|---|"], datetime(2000, 1, 1, hour=9)
+    for part in parts:
+        lesson = part.get("lesson")
+        minutes = guide[lesson]["minutes"] if lesson else part["minutes"]
+        lines.append(f"| {clock:%H:%M} | {part.get('what') or f'`{lesson}`'} | {minutes} |")
+        clock += timedelta(minutes=minutes)
+    return "\n".join([*lines, f"| {clock:%H:%M} | end | |"])
 
 
 def _section(lesson: Path, exercises: list[Exercise], guide: dict) -> str:
