@@ -88,6 +88,13 @@ def test_each_stage_says_how_many_of_its_nodes_it_shows():
     assert said == ["4 of 13 nodes", "8 of 10 nodes"]
 
 
+def test_a_run_has_the_colour_of_what_ran():
+    stages = {"run 1": {"aten::_convolution": 1}, "run 2": {"ipex::LlgaFusionGroup": 1}}
+    right = draw_stages(stages, {"run 1": 0.1, "run 2": 0.1}, "title").axes[1]
+    colors = [to_hex(bar.get_facecolor()).upper() for bar in right.patches]
+    assert colors == [DTYPES["fp32"], DTYPES["int8"]]
+
+
 @pytest.mark.parametrize(
     ("operator", "label"),
     [

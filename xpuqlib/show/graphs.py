@@ -36,7 +36,7 @@ LAYERS = {
     "int8 add": ("#DEEBF7", "quantized::add"),
     "int8 add with ReLU": (SKY, "quantized::add_relu"),
     "int8 linear": (NAVY, "quantized::linear(_relu)?"),
-    "int8, fused by IPEX": (YELLOW, "(torch_ipex::q|ipex::).*"),
+    "int8, fused by IPEX": ("#6BAED6", "(torch_ipex::q|ipex::).*"),
 }
 
 
@@ -154,7 +154,7 @@ def draw_stages(stages: dict[str, dict[str, int]], seconds: dict[str, float], ti
     stages : dict of str to dict of str to int
         From `xpuqlib.recipe.count_nodes`, by stage.
     seconds : dict of str to float
-        Time of those stages that are runs of the quantized model.
+        Time of those stages that are runs. A run without any int8 node has the colour of fp32.
     title : str
     """
     size = (11, 0.45 * len(stages) + 2)
@@ -175,7 +175,9 @@ def draw_stages(stages: dict[str, dict[str, int]], seconds: dict[str, float], ti
         said = f"{shown} of {nodes.iloc[:, row].sum()} nodes"
         left.annotate(said, (shown, row), (4, 0), textcoords="offset points", va="center")
     at = [list(stages).index(stage) for stage in seconds]
-    times = right.barh(at, [value * 1e3 for value in seconds.values()], color=DTYPES["int8"])
+    int8 = found.filter(like="int8").sum(axis=1)
+    ran = [DTYPES["int8" if int8[stage] else "fp32"] for stage in seconds]
+    times = right.barh(at, [value * 1e3 for value in seconds.values()], color=ran)
     right.bar_label(times, fmt="%.3g ms", padding=3)
     left.invert_yaxis()
     left.set_xlim(0, 1.35 * found.sum(axis=1).max())  # room for what stands beside the bars
