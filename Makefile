@@ -51,7 +51,8 @@ notebooks: $(STAMP) ## execute the lessons in place, on the CPU, as they are com
 		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
 		notebooks/*.ipynb
 	$(BIN)/jupyter nbconvert --to notebook --inplace --CoalesceStreamsPreprocessor.enabled=True \
-		notebooks/*.ipynb # progress bars: once more, now that their output is there
+		--NotebookExporter.preprocessors=xpuqlib.runner.committed.PaletteFigures \
+		notebooks/*.ipynb # progress bars and figures: once more, now that their output is there
 
 benchmark: $(STAMP) ## the speed of int8: against compiled fp32, beside OpenVINO and ONNX Runtime
 	$(BIN)/python benchmarks/speed.py $(ARGS)

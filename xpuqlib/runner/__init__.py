@@ -41,5 +41,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "figure": ["draw_runs"],
         "pages": ["lessons_page", "runs_page", "varying"],
         "report": ["write_report"],
+        "committed": ["PaletteFigures"],
     },
 )
