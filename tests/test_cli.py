@@ -28,6 +28,7 @@ def write(path, *sources):
     return write_notebook(path, 'device: str = "auto"', *sources)
 
 
+@pytest.mark.slow
 def test_run_goes_on_after_a_failure_and_tells_of_it(tmp_path):
     bad = write(tmp_path / "bad.ipynb", "x = 1", "raise ValueError('no such [/layer]')")
     good = write(tmp_path / "good.ipynb", "print(device)")
@@ -48,6 +49,7 @@ def test_run_goes_on_after_a_failure_and_tells_of_it(tmp_path):
     assert "cpu" in (tmp_path / "out" / "good.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_run_passes(tmp_path):
     good = write(tmp_path / "good.ipynb", "1")
     run = xpuq("run", good, "--out", tmp_path / "out")
@@ -112,6 +114,7 @@ def test_doctor_speaks_json_and_table():
     assert "C++ compiler" in table.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
 def test_ctrl_c_ends_the_kernel_and_keeps_what_was_finished(tmp_path):
     first = write(tmp_path / "first.ipynb", "print('done')")
@@ -184,6 +187,7 @@ def test_classroom_names_what_is_wrong(workshop, arguments, error):
     assert not Path("course").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("right", "code"), [(True, 0), (False, 1)])
 @pytest.mark.skipif(
     current_track().name != "current", reason="courses are graded on the current track"

@@ -7,6 +7,8 @@ from xpuqlib.classroom.grading import prove
 from xpuqlib.errors import ClassroomError
 from xpuqlib.machine.environment import current_track
 
+pytestmark = pytest.mark.slow
+
 nbgrader = pytest.mark.skipif(
     current_track().name != "current", reason="courses are graded on the current track"
 )

@@ -9,6 +9,8 @@ from conftest import alive, wait_until, write_notebook
 from xpuqlib.runner.execution import Job
 from xpuqlib.runner.kernel import METADATA, end_kernels, finish, run_task
 
+pytestmark = pytest.mark.slow
+
 
 def task(tmp_path, *sources, **fields):
     path = write_notebook(tmp_path / "a.ipynb", "n: int = 1", *sources)

@@ -14,6 +14,8 @@ from xpuqlib.machine.environment import versions
 from xpuqlib.runner import naming, sweep
 from xpuqlib.runner.results import read_results
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS = 'n: int = 1\nlog: str = ""  # file that gets a line for each run'
 NOTE = "import os, time; open(log, 'a').write(f'{n} {os.getpid()}\\n') if log else None"
 
