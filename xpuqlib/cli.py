@@ -176,7 +176,7 @@ def report(folder: Folder, baseline: Baseline = None) -> None:
 
 @app.command()
 def compare(before: Before, after: After, slower: Slower = 0.1, top1: Top1 = 0.01) -> None:
-    """Show what got slower, less accurate or lost its int8 kernels; exit 1 if anything did."""
+    """Show what got slower, less accurate, lost int8 kernels or a claim; exit 1 if anything did."""
     from xpuqlib.runner import results
 
     losses = results.compare(*map(results.read_results, (before, after)), slower, top1)

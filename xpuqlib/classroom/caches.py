@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from xpuqlib.errors import ModelError
+from xpuqlib.errors import ModelError, RunError, explained
 from xpuqlib.machine.environment import cache_dir
 from xpuqlib.material.models import load_model, sha256
 from xpuqlib.names import MODELS, WEIGHTS
@@ -54,7 +54,9 @@ def prefetch(models: tuple[str, ...] = MODELS, weights: tuple[str, ...] = ("digi
         }
         for path in sorted(cache_dir().rglob("*.pt*"))
     }
-    write_whole(cache_dir() / MANIFEST, json.dumps({"files": files}, indent=2) + "\n")
+    fix = "Set XPUQLIB_CACHE to a folder that you may write, and run: xpuq doctor"
+    with explained(RunError, "The manifest cannot be written", fix, ModelError):
+        write_whole(cache_dir() / MANIFEST, json.dumps({"files": files}, indent=2) + "\n")
     return cache_dir() / MANIFEST
 
 

@@ -148,7 +148,9 @@ def _folders() -> list[Check]:
     places = {"weights cache": cache_dir(), "Inductor cache": Path(inductor), "runs": Path("runs")}
     checks = []
     for name, folder in places.items():
-        existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+        existing = next(
+            p for p in (folder.absolute(), *folder.absolute().parents) if os.path.exists(p)
+        )
         try:
             free = shutil.disk_usage(existing).free / 2**30
             tempfile.TemporaryFile(dir=existing).close()  # permissions alone do not tell

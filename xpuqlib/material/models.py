@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import tempfile
 import urllib.error
@@ -110,7 +111,7 @@ def digits_weights(name: str) -> Path:
 
 
 def _is_whole(path: Path, checksum: Path) -> bool:
-    there = path.exists() and checksum.exists()
+    there = os.path.exists(path) and os.path.exists(checksum)  # False where it may not look
     return there and sha256(path) == checksum.read_text(encoding="utf-8")
 
 

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "graph": ["Layer", "count_operators", "layer_kind", "module_path", "quantizable_layers"],
-        "evidence": ["Evidence", "LayerEvidence", "collect_evidence"],
+        "evidence": ["Evidence", "EvidenceError", "LayerEvidence", "collect_evidence"],
         "closeness": [
             "agreement",
             "code_usage",

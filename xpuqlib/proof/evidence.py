@@ -20,7 +20,7 @@ from xpuqlib.proof.graph import UNSUPPORTED, Layer, quantizable_layers
 from xpuqlib.recipe.compilation import Int8Call
 from xpuqlib.recipe.lowering import Lowered
 
-__all__ = ["Evidence", "LayerEvidence", "collect_evidence"]
+__all__ = ["Evidence", "EvidenceError", "LayerEvidence", "collect_evidence"]
 
 MIN_SQNR_TO_REFERENCE = 30.0  # dB, also with bf16 between; Inductor's wrong max-pools left 20.9
 MIN_SQNR_SATURATING = 10.0  # dB; everywhere, also where sums of products saturate at 16 bits

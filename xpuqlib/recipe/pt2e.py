@@ -45,6 +45,7 @@ else:
     )
 
 __all__ = [
+    "CaptureError",
     "HistogramObserver",
     "MinMaxObserver",
     "ObserverBase",

@@ -161,8 +161,10 @@ def _table(
     for name in several + varying(frame):
         table[name.removeprefix("parameters.")] = frame[name].map(_value)
     table["outcome"] = frame["outcome"].map(_outcome)
-    for name in frame.columns.intersection(["device", "int8_kernels", "claims"]):
+    for name in frame.columns.intersection(["device", "int8_kernels"]):
         table[name.replace("_", " ")] = frame[name].map(_text)
+    if "claims" in frame:
+        table["claims that hold"] = list(map(_claims, results))
     metrics = [name for name in frame if name.startswith("metrics.")]
     known = [metric for metric in METRICS if metric[0] in metrics]
     others = [(name, name.removeprefix("metrics."), 1, 4) for name in metrics[:8]]

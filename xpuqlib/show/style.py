@@ -1,4 +1,4 @@
-"""Style of all figures: colours for colour-blind readers (Okabe and Ito), one meaning for each."""
+"""Style of all figures: colours for colour-blind readers (Okabe and Ito), and those of dtypes."""
 
 from __future__ import annotations
 

@@ -1,0 +1,22 @@
+"""The libraries that `make benchmark` compares with, where they are installed."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.mark.slow
+def test_peers_are_compared_on_the_same_weights_and_batches(monkeypatch, capsys):
+    for name in ("openvino", "nncf", "onnx", "onnxruntime"):
+        pytest.importorskip(name, reason='pip install -e ".[peers]"')
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    from speed import side_by_side
+
+    side_by_side(1, 32, 1, 0.02)
+    said = capsys.readouterr().out
+    assert "20 of 20" in said
+    for name in ("OpenVINO", "ONNX Runtime"):
+        assert f"times the time of {name}" in said
