@@ -1,5 +1,3 @@
-import copy
-
 import pytest
 import torch
 from conftest import prepare
@@ -7,11 +5,12 @@ from packaging.version import Version
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from xpuqlib.errors import CalibrationError, CaptureError, XpuqWarning
+from xpuqlib.errors import CaptureError
 from xpuqlib.machine.environment import pt2e_home
 from xpuqlib.material.models import load_model
 from xpuqlib.proof.graph import count_operators
 from xpuqlib.recipe import pt2e
+from xpuqlib.recipe.calibration import observers
 
 
 def test_names_come_from_the_home_of_this_track():
@@ -60,83 +59,6 @@ def test_capture_names_what_export_cannot_do():
         pt2e.capture(Branch().eval(), (torch.ones(2),))
 
 
-def test_observers_stand_in_graph_order(tiny):
-    model, x = tiny
-    found = pt2e.observers(prepare(pt2e.capture(model, (x,))))
-    kinds = [type(observer).__name__ for observer in found.values()]
-    assert sorted(kinds) == ["HistogramObserver"] * 2 + ["PerChannelMinMaxObserver"] * 2
-
-
-@pytest.fixture
-def prepared(tiny):
-    model, x = tiny
-    return prepare(pt2e.capture(model, (x,))), x
-
-
-def test_calibrate_reports_what_it_showed(prepared, capsys):
-    model, x = prepared
-    result = pt2e.calibrate(model, [x, (x * 0.5, torch.zeros(8))])
-    assert (result.batches, result.images) == (2, 16)
-    assert result.minimum == x.min().item()
-    assert result.maximum == x.max().item()
-    assert "16/16" in capsys.readouterr().out
-    largest = [o.max_val.max().item() for o in pt2e.observers(model).values()]
-    assert x.max().item() in largest
-
-
-def test_calibrate_takes_an_iterator(prepared):
-    model, x = prepared
-    assert pt2e.calibrate(model, iter([x, x])).batches == 2
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda x: x[:3], r"shape \[3, 3, 16, 16\]; \[8, 3, 16, 16\] was captured"),
-        (lambda x: x[0], "shape"),
-        (lambda x: x.double(), "torch.float64; torch.float32"),
-        (lambda x: x.to("meta"), "Batch 1 is on meta; cpu was captured"),
-        (lambda x: x / 0, "NaN or infinite"),
-        (lambda x: torch.full_like(x, float("nan")), "NaN or infinite"),
-    ],
-)
-def test_calibrate_refuses_what_would_spoil_the_observers(prepared, spoil, message):
-    model, x = prepared
-    before = copy.deepcopy(model.state_dict())
-    with pytest.raises(CalibrationError, match=message):
-        pt2e.calibrate(model, [spoil(x)])
-    after = model.state_dict()
-    assert all(torch.equal(value, after[name]) for name, value in before.items())
-
-
-def test_calibrate_refuses_no_batches_and_no_observers(prepared, tiny):
-    with pytest.raises(CalibrationError, match="no calibration batches"):
-        pt2e.calibrate(prepared[0], [])
-    model, x = tiny
-    with pytest.raises(CalibrationError, match="no observers"):
-        pt2e.calibrate(pt2e.capture(model, (x,)), [x])
-
-
-@pytest.mark.parametrize("wrong", [lambda x: x * 255, lambda x: x * 0.05, lambda x: x + 20])
-def test_calibrate_warns_of_another_preprocessing(prepared, wrong):
-    model, x = prepared
-    with pytest.warns(XpuqWarning, match="same preprocessing"):
-        pt2e.calibrate(model, [wrong(x)], like=x)
-
-
-def test_calibrate_warns_of_pixels_that_were_not_normalized(prepared):
-    model, x = prepared
-    pixels = torch.rand_like(x)
-    with pytest.warns(XpuqWarning, match="same preprocessing"):
-        pt2e.calibrate(model, [pixels], like=1.9 * pixels - 0.9)
-
-
-def test_calibrate_is_quiet_about_the_same_preprocessing(prepared, recwarn):
-    model, x = prepared
-    pt2e.calibrate(model, [x], like=torch.randn_like(x))
-    assert not [w for w in recwarn if issubclass(w.category, XpuqWarning)]
-
-
 @pytest.mark.skipif(
     not torch.xpu._is_compiled() and (2, 8) < Version(torch.__version__).release[:2] < (2, 14),
     reason="this torch asks the XPU driver even for fake tensors",
@@ -154,6 +76,6 @@ def test_capture_and_annotation_on_xpu_without_hardware():
                 else:
                     module._buffers[name] = fake
         captured = pt2e.capture(model, (torch.empty(2, 3, 64, 64, device="xpu"),))
-        found = pt2e.observers(prepare(captured))
+        found = observers(prepare(captured))
     assert {value.device.type for value in captured.parameters()} == {"xpu"}
     assert sum(isinstance(o, pt2e.PerChannelMinMaxObserver) for o in found.values()) == 21
