@@ -59,6 +59,13 @@ def test_capture_names_what_export_cannot_do():
         pt2e.capture(Branch().eval(), (torch.ones(2),))
 
 
+def test_one_class_can_be_captured_many_times_in_one_process():
+    for width in range(1, 12):  # a student tries an exercise more than eight times
+        layers = nn.Sequential(nn.Linear(4, width), nn.ReLU()).eval()
+        captured = pt2e.capture(layers, (torch.ones(2, 4),))
+        assert captured(torch.ones(2, 4)).shape == (2, width)
+
+
 @pytest.mark.skipif(
     not torch.xpu._is_compiled() and (2, 8) < Version(torch.__version__).release[:2] < (2, 14),
     reason="this torch asks the XPU driver even for fake tensors",

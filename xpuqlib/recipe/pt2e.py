@@ -11,6 +11,7 @@ import contextlib
 import io
 
 import torch
+import torch._dynamo.config
 from torch import fx, nn
 
 from xpuqlib.errors import CaptureError
@@ -60,6 +61,9 @@ __all__ = [
 ]
 
 
+MANY_EXPORTS = 100_000  # in one process
+
+
 def capture(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> fx.GraphModule:
     """Capture a model as an ATen graph that the XPU quantizer can annotate.
 
@@ -99,8 +103,12 @@ def capture(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> fx.Gr
         fix = "Pass inputs of the shape and dtype that the model takes."
         raise CaptureError(cause, fix) from error
     try:
+        # torch 2.8 counts every export of one class as a recompilation, and gives up after eight.
+        patient = torch._dynamo.config.patch(
+            recompile_limit=MANY_EXPORTS, accumulated_recompile_limit=MANY_EXPORTS
+        )
         # On a data-dependent branch torch prints the graph so far; the error names the line.
-        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
+        with torch.no_grad(), patient, contextlib.redirect_stderr(io.StringIO()):
             return torch.export.export(model, tuple(example_inputs), strict=True).module()
     except Exception as error:  # export raises many kinds; each is named and kept as the cause
         first_line = (str(error).strip() or "no message").splitlines()[0]
