@@ -131,7 +131,8 @@ def make(*arguments: str) -> None:
         pytest.skip("GNU Make is not installed here")
     index = [value for value in arguments if value.startswith("TORCH_INDEX=")]
     if index:  # a venv whose torch is from there already: installing it needs the network
-        Path(".venv/torch-index").write_text(index[0].partition("=")[2])
+        for venv in (".venv", ".venv-ipex"):
+            Path(venv, "torch-index").write_text(index[0].partition("=")[2])
     if arguments[0] == "lab":  # a server that would stay
         succeeds(".venv/bin/jupyter", "lab", "notebooks", "--version")
         return
@@ -143,7 +144,7 @@ def make(*arguments: str) -> None:
     if arguments[0] == "clean":
         assert not Path(".venv").exists()
         assert Path(sys.prefix, "bin").exists()
-    assert "pip install" not in said
+    assert "-m pip install" not in said
 
 
 def pip(*arguments: str) -> None:

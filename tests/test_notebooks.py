@@ -30,9 +30,10 @@ COMPARED = "nbval-check-output"  # nbval's own tag
 
 
 def texts(cell):
-    """Return what a cell shows as plain text."""
+    """Return what a cell shows as plain text, in one piece: a kernel may send a print in two."""
     outputs = cell.outputs
-    return [o.text if o.output_type == "stream" else o.data.get("text/plain") for o in outputs]
+    shown = [o.text if o.output_type == "stream" else o.data["text/plain"] for o in outputs]
+    return "".join(shown)
 
 
 def test_there_are_lessons():

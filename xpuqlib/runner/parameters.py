@@ -78,8 +78,8 @@ def notebook_parameters(path: Path) -> dict[str, Any]:
     # JSON that is no notebook fails in nbformat and papermill in many ways.
     kinds = (OSError, ValueError, AttributeError, KeyError, TypeError, JsonSchemaError)
     with explained(kinds, f"{path} cannot be read as a notebook", FIX):
-        notebook = load_notebook_node(str(path))
-        parameters = papermill.inspect_notebook(str(path))
+        notebook = load_notebook_node(str(path.absolute()))
+        parameters = papermill.inspect_notebook(str(path.absolute()))
     if find_first_tagged_cell_index(notebook, "parameters") < 0:
         fix = "Tag the cell that assigns the defaults (JupyterLab: Property Inspector, Cell tags)."
         raise ParameterError(f"{path.name} has no cell tagged 'parameters'.", fix)
