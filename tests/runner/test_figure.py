@@ -75,3 +75,10 @@ def test_an_image_has_a_text(drawn):
     page, _ = draw(points(a=(1, 50), b=(2, 60), c=(3, 70)), drawn)
     said = "Accuracy over time of 3 runs. rehearsed: Pareto front: run a; run b; run c."
     assert f'alt="{said}' in page
+
+
+def test_of_more_runs_without_a_front_none_is_named(drawn):
+    found = points(**{f"r{n}": (1.0, 50) for n in range(13)})
+    page, axes = draw(found, drawn)
+    assert texts(axes) <= {"model"}
+    assert "Of 13 runs none is on a front or named." in page

@@ -57,7 +57,8 @@ def draw_runs(points: pandas.DataFrame, names: dict[str, str], title: str, legen
         number = least if least == most else f"{least} to {most}"
         said.append(f"{BARS} of an accuracy measured on {number} images.")
     if len(named) < len(points):
-        said.append(f"Of {len(points)} runs only those on a front are named.")
+        shown = "only those on a front are named" if len(named) else "none is on a front or named"
+        said.append(f"Of {len(points)} runs {shown}.")
     encoded = print_figure(figure, base64=True, bbox_inches=None, dpi=110)
     text = html.escape(f"Accuracy over time of {len(points)} runs. {' '.join(said)}")
     caption = "<br>".join(map(html.escape, said))
