@@ -8,6 +8,9 @@ STAMP := $(VENV)/installed-$(TRACK)
 # make benchmark ARGS=--smoke: the smallest sizes, in seconds, only to see that it works.
 ARGS ?=
 
+# Processes of make test; JOBS=1 where both tracks are tested at once.
+JOBS ?= 2
+
 # TORCH_INDEX takes torch from PyTorch's own wheel index; a venv remembers where its torch is from.
 RECORDED_INDEX := $(shell cat $(VENV)/torch-index 2>/dev/null)
 TORCH_INDEX ?= $(RECORDED_INDEX)
@@ -26,7 +29,8 @@ run: $(STAMP) ## execute all lessons on the best device there is
 	$(BIN)/xpuq run
 
 test: $(STAMP) ## the whole test suite, the notebooks included
-	$(BIN)/python -m pytest $(NBVAL) notebooks/00*.ipynb notebooks/01*.ipynb tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(NBVAL) \
+		notebooks/00*.ipynb notebooks/01*.ipynb tests
 
 check: lint ## lint and the unit tests: no notebook, no browser, no sweep
 	$(BIN)/python -m pytest -q -m "not slow" tests

@@ -56,10 +56,14 @@ def pytest_runtest_setup(item):
             pytest.skip(f"no {kind} device is available to torch {torch.__version__} here")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     for item in items:
-        if "trials" in getattr(item, "fixturenames", ()):
+        trials = "trials" in getattr(item, "fixturenames", ())
+        if trials:
             item.add_marker(pytest.mark.slow)
+        # One process takes all that read one execution of the lessons, and a file at a time.
+        item.add_marker(pytest.mark.xdist_group("lessons" if trials else item.path.stem))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -215,11 +215,11 @@ SMALL = {"weights": "random", "data": "synthetic", "image_size": 64, "batch_size
 @pytest.mark.parametrize(
     ("number", "parameters"),
     [
-        ("02", {"model": "mobilenet_v2", "batch_size": 8}),
-        ("03", {"model": "mobilenet_v2", "batch_size": 8}),
+        ("02", SMALL),
+        ("03", SMALL | {"model": "mobilenet_v2"}),
         ("04", SMALL),
         ("05", SMALL),
-        ("06", {"model": "mobilenet_v2", "batch_size": 8, "calibration_batches": 4}),
+        ("06", SMALL | {"model": "mobilenet_v2", "calibration_batches": 4}),
         ("07", SMALL),
         ("08", SMALL | {"configuration": "symmetric", "seed": 1}),
     ],
