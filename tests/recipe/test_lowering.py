@@ -198,11 +198,13 @@ def test_a_warm_cache_does_not_take_the_proof_away(tmp_path):
         assert child.returncode == 0, child.stderr
 
 
-def test_a_compilation_that_fails_is_our_error(monkeypatch, tiny):
+@pytest.mark.parametrize("suppressed", [False, True])
+def test_a_compilation_that_fails_is_our_error(monkeypatch, tiny, suppressed):
     model, x = tiny
     monkeypatch.setenv("CXX", "/nowhere/g++")
     with (
         torch._inductor.config.patch({"cpp.cxx": ("/nowhere/g++",)}),
+        torch._dynamo.config.patch(suppress_errors=suppressed),
         pytest.raises(LoweringError, match=r"cannot compile(?s:.*)xpuq doctor"),
     ):
         lower(nn.Sequential(model, nn.Softplus(beta=1.2345)), (x + 1,))
@@ -220,6 +222,21 @@ def test_a_call_that_compiles_nothing_configures_nothing(tiny):
         torch._dynamo.reset()
         lowered(x)
     assert mock.call(torch._inductor.config, freezing=True) in patch.mock_calls
+
+
+def test_suppressed_errors_do_not_bring_floating_point_back(tiny):
+    model, x = tiny
+    lowered = lower(quantize(capture(model, (x,)), x), (x,))
+    before = lowered(x)
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters["inductor"]
+    counters.clear()
+    with torch._dynamo.config.patch(suppress_errors=True):
+        assert torch.equal(lowered(x), before)  # Dynamo asked under another freezing
+        assert counters["qconv_weight_prepack_matcher_count"] == 1
+        counters.clear()
+        lowered(x)
+        assert not counters
 
 
 @pytest.mark.parametrize("around", [False, True])

@@ -54,8 +54,9 @@ class Lowered:
     """A compiled model for one input shape.
 
     Every strict export makes Dynamo forget what it compiled. The next call then compiles once
-    more, with the same freezing and autocast, and so to the same kernels. Nothing is configured
-    at a call that compiles nothing, which would take 0.1 to 0.5 ms of it.
+    more, with the same freezing and autocast, and so to the same kernels; where that fails, the
+    call raises, whatever Dynamo's ``suppress_errors`` says. Nothing is configured at a call that
+    compiles nothing, which would take 0.1 to 0.5 ms of it.
 
     Attributes
     ----------
@@ -86,7 +87,7 @@ class Lowered:
             cause = f"Lowered for {_describe(self.signature)}, called with {called}."
             fix = "Convert the input, pad the last batch, or capture, convert and lower again."
             raise LoweringError(cause, fix)
-        with _precision(self.device, self.bf16_autocast):
+        with _precision(self.device, self.bf16_autocast), _errors_kept():
             try:
                 return self.compiled(*inputs)
             except BackendCompilerFailed as refused:
@@ -105,6 +106,13 @@ def _precision(device: torch.device, bf16_autocast: bool) -> Iterator[None]:
         autocast = contextlib.nullcontext()
     with torch.no_grad(), autocast:
         yield
+
+
+def _errors_kept() -> contextlib.AbstractContextManager:
+    # With it Dynamo would swallow a refusal or an error, and run floating point in silence.
+    if torch._dynamo.config.suppress_errors:
+        return torch._dynamo.config.patch(suppress_errors=False)
+    return contextlib.nullcontext()
 
 
 def lower(
@@ -179,6 +187,7 @@ the SQNR against the Q/DQ reference."""
     # A cached graph comes back without its constants, and so without the proof.
     with (
         _precision(device, bf16_autocast),
+        _errors_kept(),
         torch._inductor.config.patch(freezing=freezing, fx_graph_cache=False),
         torch._functorch.config.patch(enable_autograd_cache=False),
     ):
