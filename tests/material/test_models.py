@@ -1,3 +1,4 @@
+import ssl
 import subprocess
 import sys
 import urllib.error
@@ -56,6 +57,24 @@ def test_imagenet_weights_offline_name_the_fix(monkeypatch):
     with pytest.raises(ModelError, match=fix):
         load_model("resnet18", "imagenet")
     assert torch.hub.get_dir() == home
+
+
+def test_imagenet_weights_that_cannot_be_kept_name_the_folder(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XPUQLIB_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(ModelError, match=r"cannot be kept(?s:.*)file(?s:.*)XPUQLIB_CACHE") as error:
+        load_model("resnet18", "imagenet")
+    assert "download" not in str(error.value)
+
+
+@pytest.mark.parametrize("error", [TimeoutError, ConnectionResetError, ssl.SSLError])
+def test_a_download_that_breaks_off_is_no_fault_of_the_folder(monkeypatch, error):
+    def broken(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(torchvision.models, "get_model", broken)
+    with pytest.raises(ModelError, match="cannot be downloaded"):
+        load_model("resnet18", "imagenet")
 
 
 def test_damaged_weights_are_seen_and_trained_again(monkeypatch, tmp_path):

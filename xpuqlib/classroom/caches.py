@@ -39,7 +39,7 @@ def prefetch(models: tuple[str, ...] = MODELS, weights: tuple[str, ...] = ("digi
     Raises
     ------
     ModelError
-        If a name is unknown, or weights cannot be downloaded.
+        If a name is unknown, or weights cannot be downloaded or kept.
     """
     for asked, known in ((models, MODELS), (weights, WEIGHTS)):
         if unknown := set(asked) - set(known):

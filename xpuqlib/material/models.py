@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import ssl
 import sys
 import tempfile
 import urllib.error
@@ -29,6 +30,8 @@ __all__ = ["digits_weights", "load_model", "sha256"]
 RECIPE = 1  # goes into the cache's file names: a new training recipe never meets old weights
 # GoogLeNet's auxiliary heads exist only for training on ImageNet.
 BUILD_SETTINGS = {"googlenet": {"aux_logits": False, "init_weights": False}}
+# All of them are OSErrors, as is a folder that cannot be written.
+NO_NETWORK = (urllib.error.URLError, ConnectionError, TimeoutError, ssl.SSLError)
 EPOCHS, BATCH, LEARNING_RATE, TRAINING_SIZE = 5, 32, 0.02, 32
 
 
@@ -58,7 +61,7 @@ def load_model(
     Raises
     ------
     ModelError
-        If a name is unknown or ImageNet weights cannot be downloaded.
+        If a name is unknown, or ImageNet weights cannot be downloaded or kept.
     """
     if name not in MODELS:
         raise ModelError(f"There is no model {name!r} in this kit.", f"Use {', '.join(MODELS)}.")
@@ -130,10 +133,14 @@ def _imagenet(name: str) -> nn.Module:
     torch.hub.set_dir(str(cache_dir() / "hub"))  # one folder holds all that a classroom copies
     try:
         return torchvision.models.get_model(name, weights="DEFAULT")
-    except (urllib.error.URLError, OSError) as error:
+    except NO_NETWORK as error:
         cause = f"ImageNet weights of {name} are not cached and cannot be downloaded ({error})."
         fix = f"Where there is a network: xpuq prefetch --weights imagenet --model {name}. "
         raise ModelError(cause, f"{fix}Or use weights='digits', which needs none.") from error
+    except OSError as error:
+        cause = f"ImageNet weights of {name} cannot be kept in the cache {cache_dir()} ({error})."
+        fix = "Set XPUQLIB_CACHE to a folder that you may write, on a disk with space left."
+        raise ModelError(cause, fix) from error
     finally:
         torch.hub.set_dir(home)
 
