@@ -114,7 +114,17 @@ def test_what_the_answer_raises_is_shown_and_stops_nothing(capsys):
     assert "Your code raised ZeroDivisionError: division by zero" in said
 
 
-def test_an_answer_that_cannot_be_compared_stops_nothing(capsys):
+def test_an_error_of_the_comparison_is_not_one_of_the_student(capsys):
     points, said = judge(capsys, torch.ones(2, 3, device="meta"), ONES)
     assert points == 0
-    assert "Your code raised NotImplementedError" in said
+    assert "The check itself failed" in said
+    assert "report it: NotImplementedError" in said
+    assert "Your code" not in said.replace("error of your code", "")
+
+
+def test_an_error_of_a_recognizer_is_one_of_the_check(capsys):
+    usual = {"Too small.": lambda answer: answer < undefined}  # noqa: F821
+    points, said = judge(capsys, 254, usual=usual)
+    assert points == 0
+    assert "report it: NameError: name 'undefined'" in said
+    assert judge(capsys, 255, usual=usual)[0] == 2  # a right answer needs no recognizer

@@ -16,8 +16,11 @@ __all__ = ["check"]
 
 OPEN = "Not attempted yet. Write your answer in the cell above, run it, then run this cell again."
 PARTLY = "Not attempted yet, in part: None or ... stands where a value of your answer is due."
+FAILED = "The check itself failed. This is no error of your code; please report it:"
+# What a recognizer raises for an answer of another shape than it takes for granted.
+OTHER_SHAPE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError)
 STYLE = "border-left: 4px solid {}; padding: 0.3em 0.8em"
-GREEN, ORANGE = "#009e73", "#d55e00"
+RIGHT, OTHER = "#333333", "#D55E00"  # green is the colour of fp32 in every figure
 
 
 def check(
@@ -32,7 +35,8 @@ def check(
     """Compare a student's answer, show what is right or wrong about it, and return the points.
 
     As the last line of an nbgrader test cell its value is the grade. It never raises for a wrong
-    answer, so that a lesson with open exercises still runs to its end.
+    answer, so that a lesson with open exercises still runs to its end. An error of the check itself
+    is told apart from one of the student's code, and gives no points either.
 
     Parameters
     ----------
@@ -44,7 +48,8 @@ def check(
         part of the answer.
     usual : dict of str to value or callable
         Hint to the wrong answer that it explains, or to a function that recognizes that answer.
-        A function that raises did not recognize it.
+        A function that takes a shape for granted which the answer lacks did not recognize it; any
+        other error in it is one of the check.
     hint : str
         For any other wrong answer.
     points : int
@@ -54,14 +59,17 @@ def check(
     """
     try:
         value = answer() if callable(answer) else answer
-        right = not _is_open(value) and _same(value, expected, tolerance)
     except Exception as error:  # a student's code may raise anything; it is shown, not hidden
         said, earned = f"Your code raised {type(error).__name__}: {error}", 0
     else:
-        earned = points * right
-        said = "Right." if right else _explain(value, expected, usual, hint, tolerance)
+        try:
+            right = not _is_open(value) and _same(value, expected, tolerance)
+            said = "Right." if right else _explain(value, expected, usual, hint, tolerance)
+            earned = points * right
+        except Exception as error:  # shown, so that a lesson still runs to its end
+            said, earned = f"{FAILED} {type(error).__name__}: {error}", 0
     text = f"{earned} of {points} points. {said}"
-    style, sign = STYLE.format(GREEN if earned else ORANGE), "✓" if earned else "→"
+    style, sign = STYLE.format(RIGHT if earned else OTHER), "✓" if earned else "→"
     page = f'<div style="{style}">{sign} {html.escape(text)}</div>'
     display({"text/plain": text, "text/html": page}, raw=True)
     return earned
@@ -86,7 +94,7 @@ def _explain(
 def _recognizes(wrong: Any, value: Any, tolerance: float) -> bool:
     try:
         return bool(wrong(value)) if callable(wrong) else _same(value, wrong, tolerance)
-    except Exception:  # it may take for granted a shape that this answer lacks
+    except OTHER_SHAPE:
         return False
 
 
