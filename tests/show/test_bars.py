@@ -5,7 +5,7 @@ from matplotlib.colors import to_hex
 
 from xpuqlib.proof.cost import Latency
 from xpuqlib.show.bars import draw_bars, draw_calibration_sets, draw_latency
-from xpuqlib.show.style import BLUE, DTYPES, GREEN, ORANGE
+from xpuqlib.show.style import DTYPES
 
 LATENCIES = {
     "eager": Latency(0.6, 0.1, 9),
@@ -36,9 +36,10 @@ def test_colour_follows_what_ran_not_the_label():
     figure = draw_bars(table, "title", ran=ran)
     check_readable(figure)
     bars = figure.axes[0].patches
-    assert [to_hex(bar.get_facecolor()).upper() for bar in bars] == [GREEN, BLUE, BLUE]
+    colours = [DTYPES[dtypes.split(", ")[0]] for dtypes in ran.values()]
+    assert [to_hex(bar.get_facecolor()).upper() for bar in bars] == colours
     assert [bar.get_hatch() for bar in bars] == [None, None, "//"]
-    assert to_hex(bars[2].get_edgecolor()).upper() == ORANGE
+    assert to_hex(bars[2].get_edgecolor()).upper() == DTYPES["bf16"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(ran.values())
     with pytest.raises(KeyError):
         draw_bars(table, "title", ran={"q": "int8"})
@@ -55,8 +56,20 @@ def test_latency_shows_milliseconds_and_speed_against_the_baseline():
     assert texts(draw_latency(LATENCIES, "title").axes[0]) == ["600 ms", "400 ms", "100 ms"]
 
 
-def test_each_dtype_has_a_colour_of_its_own():
-    assert len(set(DTYPES.values())) == len(DTYPES)
+def test_a_baseline_is_marked_in_each_panel_of_times_and_crosses_no_label():
+    table = pandas.DataFrame({"a (%)": [50, 60], "b (ms)": [0.1, 4.0]}, ["int8", "fp32"])
+    figure = draw_bars(table, "title", baseline="fp32")
+    share, time = figure.axes
+    assert (len(share.lines), len(time.lines)) == (0, 1)
+    assert list(time.lines[0].get_xdata()) == [4.0, 4.0]
+    assert texts(time) == ["0.1 ms\n40× as fast", "4 ms\nbaseline"]
+    assert texts(share) == ["50", "60"]
+    for label in time.texts:  # it hides the line where it would cross
+        assert label.get_bbox_patch().get_facecolor() == (1, 1, 1, 1)
+        assert label.get_zorder() > time.lines[0].get_zorder()
+    figure.draw_without_rendering()
+    end = time.get_window_extent().x1
+    assert all(label.get_window_extent().x1 <= end for label in time.texts)
 
 
 @pytest.mark.parametrize(("top1", "label"), [(0.98, "accuracy"), (None, "agreement")])

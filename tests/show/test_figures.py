@@ -29,7 +29,7 @@ def test_observers_have_a_bar_each_and_one_of_them_its_codes(observed):
     bars, codes = figure.axes
     colours = [to_hex(colour).upper() for colour in bars.collections[0].get_colors()]
     assert len(colours) == len(observed) > 20
-    assert colours.index(style.ORANGE) == 3
+    assert colours.index(style.VERMILLION) == 3
     low, high = (line.get_xdata()[0] for line in codes.lines)
     assert high - low == pytest.approx(255 * scale)
 
@@ -73,15 +73,15 @@ def check_legend_is_outside(figure):
 
 
 def test_layer_sqnr_rings_and_names_the_worst_layers():
-    values = {"conv1": 30.0, "conv2": 10.0, "fc": 20.0}
-    figure = figures.draw_layer_sqnr({"default": values}, worst=2)
+    values = {"conv1": 30.0, "conv2": 10.0, "conv3": 25.0, "fc": 20.0}
+    figure = figures.draw_layer_sqnr({"default": values})
     check_readable(figure)
     [axes] = figure.axes
     _, rings = axes.lines
-    assert list(zip(*rings.get_data(), strict=True)) == [(1, 10.0), (2, 20.0)]
+    assert list(zip(*rings.get_data(), strict=True)) == [(1, 10.0), (3, 20.0), (2, 25.0)]
     ticks = [(tick.get_text(), tick.get_fontweight()) for tick in axes.get_xticklabels()]
-    assert ticks == [("conv1", "normal"), ("conv2", "bold"), ("fc", "bold")]
-    assert check_legend_is_outside(figure) == ["default", "the 2 lowest, default"]
+    assert ticks == [("conv1", "normal"), *((name, "bold") for name in ("conv2", "conv3", "fc"))]
+    assert check_legend_is_outside(figure) == ["default", "the 3 lowest, default"]
 
 
 def test_names_of_many_layers_do_not_lie_over_each_other():

@@ -12,7 +12,7 @@ from IPython.display import display
 __all__ = ["Claim", "Claims"]
 
 STYLE = "border-left: 4px solid {}; padding: 0.2em 0.8em; margin: 0.2em 0"
-HOLDS, FAILS = "#009E73", "#D55E00"
+HOLDS, FAILS = "#333333", "#D55E00"  # green is the colour of fp32 in every figure
 
 
 @dataclass(frozen=True)

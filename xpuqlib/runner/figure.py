@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from xpuqlib.runner.front import clear_front, describe_front
+from xpuqlib.show.style import BLACK, SKY, VERMILLION
 
 __all__ = ["draw_runs"]
 
-MODES = {"executed": ("o", "#0072b2"), "rehearsed": ("s", "#e69f00"), "reference": ("x", "#666666")}
+MODES = {"executed": ("o", BLACK), "rehearsed": ("s", VERMILLION), "reference": ("x", SKY)}
 DOZEN = 12  # as many names fit beside the figure
 BARS = "Bars: half the interquartile range of the times to each side, the 95 % interval (Wilson)"
 

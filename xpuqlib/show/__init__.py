@@ -6,13 +6,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "style": [
-            "BLUE",
+            "BLACK",
             "DTYPES",
-            "GREEN",
             "GREY",
-            "ORANGE",
             "PINK",
+            "SERIES",
             "SKY",
+            "VERMILLION",
             "YELLOW",
             "new_figure",
             "plain_log_ticks",

@@ -9,11 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xpuqlib.proof.cost import Latency
-from xpuqlib.show.style import SKY, dtype_patch, new_figure
+from xpuqlib.show.style import LABEL_BOX, SKY, dtype_patch, new_figure
 
 __all__ = ["draw_bars", "draw_calibration_sets", "draw_latency"]
-
-INSIDE = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.5}
 
 
 def draw_bars(
@@ -22,7 +20,7 @@ def draw_bars(
     *,
     errors: pandas.DataFrame | None = None,
     ran: Mapping[str, str] | None = None,
-    texts: Mapping[str, str] | None = None,
+    baseline: str | None = None,
 ) -> Figure:
     """Draw one panel of horizontal bars for each column, one bar for each row.
 
@@ -37,8 +35,9 @@ def draw_bars(
     ran : mapping of str to str, optional
         What ran in each row, which gives its colour: ``int8``, ``bf16``, ``fp32``, or two of them
         with a comma. One colour for all rows if None.
-    texts : mapping of str to str, optional
-        What stands beside a row's bar instead of its number.
+    baseline : str, optional
+        The row that the others are compared with in each column of ms: a dashed line, and at each
+        bar how many times as fast it is.
     """
     patches = [dtype_patch(ran[str(row)]) for row in table.index] if ran else []
     legend = {patch.get_label(): patch for patch in patches}
@@ -53,8 +52,13 @@ def draw_bars(
             bar.set(facecolor=patch.get_facecolor(), hatch=patch.get_hatch())
             bar.set(edgecolor=patch.get_edgecolor() if patch.get_hatch() else "none")
         ends = values + (0 if error is None else error)
-        said = {row: f"{value:.4g}" for row, value in values.items()}
-        _label(axes, column, ends, said | dict(texts or {}))
+        if "(ms)" not in str(column):
+            said = {row: f"{value:.4g}" for row, value in values.items()}
+        else:
+            said = _times(values, baseline, ", " if table.shape[1] == 1 else "\n")
+            if baseline is not None:
+                axes.axvline(values[baseline], color="black", linestyle="--", linewidth=1)
+        _label(axes, column, ends, said)
         axes.set_xlabel(column)
     panels[0][0].invert_yaxis()
     if legend:
@@ -63,22 +67,31 @@ def draw_bars(
     return figure
 
 
+def _times(values: pandas.Series, baseline: str | None, between: str) -> dict[str, str]:
+    """Write each time, and how it compares with the baseline."""
+    said = {row: f"{value:.3g} ms" for row, value in values.items()}
+    if baseline is not None:
+        for row, value in values.items():
+            faster = f"{values[baseline] / value:.2g}× as fast"
+            said[row] += between + ("baseline" if row == baseline else faster)
+    return said
+
+
 def _label(axes: Axes, column: str, ends: pandas.Series, said: Mapping[str, str]) -> None:
     percent = "%" in column
     if percent:
         axes.set_xlim(0, 100)
-    else:
-        axes.margins(x=0.45 if max(map(len, said.values())) > 8 else 0.25)
+    else:  # room for the longest label beside the longest bar
+        two_lines = any("\n" in text for text in said.values())
+        axes.margins(x=1 if two_lines else 0.45 if max(map(len, said.values())) > 8 else 0.25)
     for row, (label, end) in enumerate(ends.items()):
         if end != end:
             continue
         inside = percent and end > 75
-        place = {"ha": "right", "bbox": INSIDE} if inside else {}
         at = min(max(end, 0), 100) if percent else max(end, 0)
         shift = (-4 if inside else 4, 0)
-        axes.annotate(
-            said[label], (at, row), xytext=shift, textcoords="offset points", va="center", **place
-        )
+        text = {"xytext": shift, "textcoords": "offset points", "va": "center", "bbox": LABEL_BOX}
+        axes.annotate(said[label], (at, row), ha="right" if inside else "left", **text)
 
 
 def draw_latency(
@@ -102,15 +115,7 @@ def draw_latency(
     column = "time of one batch (ms): median, bar of half the IQR"
     table = pandas.DataFrame({column: {name: 1e3 * x.median for name, x in latencies.items()}})
     errors = pandas.DataFrame({column: {name: x.iqr / 2e-3 for name, x in latencies.items()}})
-    texts = {name: f"{value:.3g} ms" for name, value in table[column].items()}
-    if baseline is not None:
-        for name, value in table[column].items():
-            times = table[column][baseline] / value
-            texts[name] += ", baseline" if name == baseline else f", {times:.2g}× as fast"
-    figure = draw_bars(table, title, errors=errors, ran=ran, texts=texts)
-    if baseline is not None:
-        figure.axes[0].axvline(table[column][baseline], color="black", linestyle="--", linewidth=1)
-    return figure
+    return draw_bars(table, title, errors=errors, ran=ran, baseline=baseline)
 
 
 def draw_calibration_sets(by_set: dict[str, dict[str, float | None]], title: str) -> Figure:

@@ -23,7 +23,7 @@ from xpuqlib.proof.graph import layer_kind, module_path
 from xpuqlib.recipe.calibration import observers
 from xpuqlib.show import figures
 from xpuqlib.show.bars import draw_bars
-from xpuqlib.show.style import BLUE, GREY, ORANGE, SKY, new_figure, plain_log_ticks
+from xpuqlib.show.style import BLACK, SKY, VERMILLION, new_figure, plain_log_ticks
 
 __all__ = ["Explorer", "browse_layers", "compare_recipes", "explore_quantization"]
 
@@ -128,11 +128,11 @@ def explore_quantization(values: torch.Tensor, name: str = "activation") -> Expl
         share = (clipped / noise.sum().clamp(min=1e-30)).item()
         figure, (left, right) = new_figure(1, 2, figsize=(10, 3.2))
         left.stairs(counts, edges, fill=True, color=SKY)
-        left.axvspan(low, high, color=ORANGE, alpha=0.2, label=f"range of the {2 * half} codes")
+        left.axvspan(low, high, color=VERMILLION, alpha=0.2, label=f"range of the {2 * half} codes")
         left.set(title="Histogram", xlabel=name)
         edges_of_codes = torch.arange(-half, half + 1) - 0.5
-        right.stairs(100 / len(values) * usage, edges_of_codes, fill=True, color=BLUE)
-        right.axvline(zero_point, color=GREY, linestyle="--", label="zero point")
+        right.stairs(100 / len(values) * usage, edges_of_codes, fill=True, color=SKY)
+        right.axvline(zero_point, color=BLACK, linestyle="--", label="zero point")
         right.set(title="Codes that occur", xlabel="code")
         for axes in (left, right):
             axes.set(ylabel="share of values (%)", yscale="log")
@@ -202,6 +202,7 @@ def compare_recipes(
     title: str,
     errors: pandas.DataFrame | None = None,
     ran: dict[str, str] | None = None,
+    baseline: str | None = None,
 ) -> Explorer:
     """Choose recipes, and see their numbers side by side.
 
@@ -214,6 +215,8 @@ def compare_recipes(
         Half widths of error bars, for some of the columns.
     ran : dict of str to str, optional
         What ran in each row, which gives its colour: ``int8``, ``bf16``, ``fp32``.
+    baseline : str, optional
+        The row that times are compared with, as long as it is chosen.
     """
     labels = {f"recipe_{number}": label for number, label in enumerate(table.index)}
 
@@ -222,7 +225,8 @@ def compare_recipes(
         said = "" if rows else "None is chosen: all are shown. "
         rows = rows or list(table.index)
         said += f"{len(rows)} of {len(table)} recipes: {', '.join(rows)}."
-        return draw_bars(table.loc[rows], title, errors=errors, ran=ran), said
+        shown = baseline if baseline in rows else None
+        return draw_bars(table.loc[rows], title, errors=errors, ran=ran, baseline=shown), said
 
     box = {"value": True, "indent": False}
     boxes = {n: widgets.Checkbox(description=label, **box) for n, label in labels.items()}

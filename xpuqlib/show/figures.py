@@ -6,11 +6,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from xpuqlib.show.style import BLUE, GREEN, GREY, ORANGE, SKY, new_figure, plain_log_ticks
+from xpuqlib.show.style import DTYPES, GREY, SERIES, SKY, VERMILLION, new_figure, plain_log_ticks
 
 __all__ = ["draw_code_usage", "draw_layer_sqnr", "draw_observer", "draw_scales"]
 
 MAX_NAMES = 60  # more names of layers would lie over each other
+WORST = 3  # layers of each configuration that get a ring
 
 
 def draw_observer(
@@ -30,7 +31,7 @@ def draw_observer(
     figure, (left, right) = new_figure(1, 2, figsize=(10, 3.2))
     ends = [(o.min_val.item(), o.max_val.item()) for o in observed.values()]
     lows, highs = zip(*ends, strict=True)
-    colors = [ORANGE if label == name else BLUE for label in observed]
+    colors = [VERMILLION if label == name else SKY for label in observed]
     left.vlines(range(len(ends)), lows, highs, colors, linewidth=8)
     left.axhline(0, color="black", linewidth=0.8)
     left.set(
@@ -47,9 +48,9 @@ def draw_observer(
         right.stairs(share.tolist(), torch.linspace(*ends).tolist(), fill=True, color=SKY)
         right.set(ylabel="share of values (%)", yscale="log")
         plain_log_ticks(right)
-    right.axvspan(low, high, color=ORANGE, alpha=0.15, label="range of the int8 codes")
+    right.axvspan(low, high, color=VERMILLION, alpha=0.15, label="range of the int8 codes")
     for edge in (low, high):
-        right.axvline(edge, color=ORANGE)
+        right.axvline(edge, color=VERMILLION)
     right.set(
         title=f"{name}: scale {scale:.4g}, zero point {zero_point}", xlabel="activation value"
     )
@@ -60,7 +61,7 @@ def draw_observer(
 def draw_scales(qparams: dict[str, list[tuple[float, int]]]) -> Figure:
     """Draw scale and zero point of every activation, one line for each configuration."""
     figure, (top, bottom) = new_figure(2, sharex=True, figsize=(9, 5))
-    styles = zip(qparams.items(), (BLUE, ORANGE, GREEN), "os^", strict=False)
+    styles = zip(qparams.items(), SERIES, "os^", strict=False)
     for (label, pairs), color, marker in styles:
         scales, zero_points = zip(*pairs, strict=True)
         top.plot(scales, color=color, marker=marker, label=label)
@@ -84,7 +85,7 @@ def draw_code_usage(usage: dict[str, dict[str, tuple[int, int]]]) -> Figure:
         lows, highs = (torch.tensor(ends) for ends in zip(*ranges.values(), strict=True))
         span = (highs - lows + 1).double()
         axes.bar(range(len(ranges)), 256, bottom=-128, color=GREY, label="outside of it")
-        axes.bar(range(len(ranges)), span, bottom=lows, color=BLUE, label="code span")
+        axes.bar(range(len(ranges)), span, bottom=lows, color=DTYPES["int8"], label="code span")
         title = f"{label}: code span {span.mean():.0f} of 256, on average"
         axes.set(title=title, xlabel="activation, from input to output")
     panels[0][0].set(ylabel="int8 code", yticks=[-128, -64, 0, 64, 127])
@@ -93,22 +94,20 @@ def draw_code_usage(usage: dict[str, dict[str, tuple[int, int]]]) -> Figure:
     return figure
 
 
-def draw_layer_sqnr(by_configuration: dict[str, dict[str, float]], worst: int = 3) -> Figure:
-    """Draw SQNR at every layer, with a ring around the worst layers of each configuration.
+def draw_layer_sqnr(by_configuration: dict[str, dict[str, float]]) -> Figure:
+    """Draw SQNR at every layer, with a ring around the three worst of each configuration.
 
     Parameters
     ----------
     by_configuration : dict of str to dict of str to float
         By configuration: SQNR in dB by layer, in graph order. The layers are the same in all.
-    worst : int
-        How many layers of each configuration get a ring.
     """
     figure, axes = new_figure(figsize=(11, 5.4))
     ringed = set()
-    styles = zip(by_configuration.items(), (BLUE, ORANGE), "os", strict=False)
+    styles = zip(by_configuration.items(), SERIES, "os^", strict=False)
     for (label, values), color, marker in styles:
         axes.plot(list(values.values()), color=color, marker=marker, label=label)
-        at = sorted(range(len(values)), key=list(values.values()).__getitem__)[:worst]
+        at = sorted(range(len(values)), key=list(values.values()).__getitem__)[:WORST]
         ring = {"marker": "o", "markersize": 15, "fillstyle": "none", "linestyle": "none"}
         lowest = [list(values.values())[place] for place in at]
         axes.plot(at, lowest, color=color, label=f"the {len(at)} lowest, {label}", **ring)

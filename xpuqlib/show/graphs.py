@@ -12,31 +12,40 @@ from torch import fx
 
 from xpuqlib.proof.graph import module_path
 from xpuqlib.recipe.compilation import Operator
-from xpuqlib.show.style import BLUE, DTYPES, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, new_figure
+from xpuqlib.show.style import (
+    BLACK,
+    DTYPES,
+    GREY,
+    LABEL_BOX,
+    PINK,
+    SKY,
+    VERMILLION,
+    YELLOW,
+    new_figure,
+)
 
 __all__ = ["draw_dtypes", "draw_graph", "draw_stages"]
 
 _LONG = "_per_tensor|_low_memory_|_with_offsets"  # what Inductor adds to short names
 KINDS = {
-    "conv, linear": (BLUE, "conv|linear"),
-    "quantize": (ORANGE, "^quantize"),
+    "conv, linear": (BLACK, "conv|linear"),
+    "quantize": (VERMILLION, "^quantize"),
     "dequantize": (YELLOW, "^dequantize"),
     "batch norm": (PINK, "batch_norm"),
-    "pointwise": (GREEN, "relu|add|hardtanh|clamp|mul"),
-    "pooling": (SKY, "pool|mean"),
+    "pointwise": (SKY, "relu|add|hardtanh|clamp|mul"),
+    "pooling": ("#777777", "pool|mean"),
     "other": (GREY, ""),
 }
-# Layers of a TorchScript graph; all that is int8 has a tint of int8's colour.
-NAVY = "#08306B"
+# Layers of a TorchScript graph: all that is int8 has its colour, told apart by the hatch.
 LAYERS = {
-    "batch norm": (PINK, "aten::batch_norm"),
-    "fp32 conv, linear": (DTYPES["fp32"], r"aten::(_convolution|conv\dd|linear)"),
-    "int8 conv": ("#9ECAE1", r"quantized::conv\dd"),
-    "int8 conv with ReLU": (DTYPES["int8"], r"quantized::conv\dd_relu"),
-    "int8 add": ("#DEEBF7", "quantized::add"),
-    "int8 add with ReLU": (SKY, "quantized::add_relu"),
-    "int8 linear": (NAVY, "quantized::linear(_relu)?"),
-    "int8, fused by IPEX": ("#6BAED6", "(torch_ipex::q|ipex::).*"),
+    "batch norm": (PINK, "", "aten::batch_norm"),
+    "fp32 conv, linear": (DTYPES["fp32"], "", r"aten::(_convolution|conv\dd|linear)"),
+    "int8 conv": (DTYPES["int8"], "//", r"quantized::conv\dd"),
+    "int8 conv with ReLU": (DTYPES["int8"], "", r"quantized::conv\dd_relu"),
+    "int8 add": (DTYPES["int8"], "..", "quantized::add"),
+    "int8 add with ReLU": (DTYPES["int8"], "xx", "quantized::add_relu"),
+    "int8 linear": (DTYPES["int8"], "--", "quantized::linear(_relu)?"),
+    "int8, fused by IPEX": (DTYPES["int8"], "||", "(torch_ipex::q|ipex::).*"),
 }
 
 
@@ -162,15 +171,18 @@ def draw_stages(stages: dict[str, dict[str, int]], seconds: dict[str, float], ti
     nodes = pandas.DataFrame(stages).fillna(0).astype(int)
     counts = {
         label: nodes[nodes.index.str.match(f"{words}$")].sum()
-        for label, (_, words) in LAYERS.items()
+        for label, (_, _, words) in LAYERS.items()
     }
     found = pandas.DataFrame({label: n for label, n in counts.items() if n.any()})
     colors = [LAYERS[label][0] for label in found]
     look = {"width": 0.8, "edgecolor": "white", "legend": False}
     found.plot.barh(stacked=True, ax=left, color=colors, **look)
-    for bars, color in zip(left.containers, colors, strict=True):
-        said = {"color": "white" if color in (BLUE, NAVY) else "black", "label_type": "center"}
-        left.bar_label(bars, fmt=lambda n: f"{n:g}" if n else "", **said)
+    for label, bars in zip(found, left.containers, strict=True):
+        for bar in bars:
+            bar.set_hatch(LAYERS[label][1])
+        said = [f"{number:g}" if number else "" for number in bars.datavalues]
+        for text in left.bar_label(bars, said, label_type="center"):
+            text.set_bbox(LABEL_BOX if text.get_text() else None)
     for row, shown in enumerate(found.sum(axis=1)):
         said = f"{shown} of {nodes.iloc[:, row].sum()} nodes"
         left.annotate(said, (shown, row), (4, 0), textcoords="offset points", va="center")

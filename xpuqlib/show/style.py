@@ -1,4 +1,8 @@
-"""Style of all figures: colours for colour-blind readers (Okabe and Ito), and those of dtypes."""
+"""Style of all figures: colours for colour-blind readers (Okabe and Ito), and those of dtypes.
+
+Three colours are those of dtypes, and mean nothing else in any figure. Of the others `SKY` is for
+measured values, `VERMILLION` for the one to look at, `SERIES` for lines side by side.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +15,25 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator
 
 __all__ = [
-    "BLUE",
+    "BLACK",
     "DTYPES",
-    "GREEN",
     "GREY",
-    "ORANGE",
     "PINK",
+    "SERIES",
     "SKY",
+    "VERMILLION",
     "YELLOW",
     "new_figure",
     "plain_log_ticks",
 ]
 
-BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
-PINK, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#BBBBBB"
+SKY, VERMILLION, PINK, YELLOW = "#56B4E9", "#D55E00", "#CC79A7", "#F0E442"
+BLACK, GREY = "#333333", "#BBBBBB"
+LABEL_BOX = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}  # behind a label over bars
+SERIES = (BLACK, VERMILLION, SKY)
 
 # What ran, in bars, strips and graphs: a mixture has the first colour, hatched with the second.
-DTYPES = {"int8": BLUE, "bf16": ORANGE, "fp32": GREEN}
+DTYPES = {"int8": "#0072B2", "bf16": "#E69F00", "fp32": "#009E73"}
 
 
 def new_figure(*shape: int, **settings: Any) -> tuple[Figure, Any]:
