@@ -5,6 +5,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import nbformat
@@ -28,6 +29,7 @@ from torch import fx, nn
 from xpuqlib.machine.environment import current_track
 from xpuqlib.material.data import load_data
 from xpuqlib.material.models import load_model
+from xpuqlib.proof.evidence import Evidence, collect_evidence
 from xpuqlib.recipe.lowering import Lowered, lower
 from xpuqlib.recipe.pt2e import (
     XPUInductorQuantizer,
@@ -178,6 +180,10 @@ class Flow:
     converted: fx.GraphModule
     lowered: Lowered
     inputs: tuple[torch.Tensor, ...]
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        return collect_evidence(self.model, self.converted, self.lowered, self.inputs)
 
 
 @pytest.fixture

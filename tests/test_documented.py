@@ -33,8 +33,8 @@ ELSEWHERE = {
     "apt install *": ("", "changes the machine, and needs a network"),
     "conda env create -f environment*.yml": (".github/workflows/xpu.yml", "environment-file:"),
     "conda activate xpuqlib": (".github/workflows/xpu.yml", "activate-environment:"),
-    "dask scheduler": ("tests/runner/test_sweeps.py", '"scheduler"'),
-    "ZE_AFFINITY_MASK=0 dask worker *": ("tests/runner/test_sweeps.py", '"worker"'),
+    "dask scheduler": ("tests/runner/test_dask.py", '"scheduler"'),
+    "ZE_AFFINITY_MASK=0 dask worker *": ("tests/runner/test_dask.py", '"worker"'),
     "nbgrader generate_assignment": ("xpuqlib/classroom/grading.py", "generate_assignment"),
     "xpuq doctor": ("tests/test_cli.py", 'xpuq("doctor"'),
     "xpuq classroom": ("tests/test_cli.py", '["classroom", "course"'),
@@ -161,7 +161,7 @@ def python(*arguments: str) -> None:
 
 def xpuq(*arguments: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        if "--scheduler" in arguments:  # tests/runner/test_sweeps.py has one
+        if "--scheduler" in arguments:  # tests/runner/test_dask.py has one
             given = {}
             patch.setattr(sweeps, "sweep", lambda *_, **settings: given.update(settings) or [])
         if arguments[0] == "classroom":

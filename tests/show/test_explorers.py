@@ -10,7 +10,6 @@ from conftest import prepare
 
 from xpuqlib.material.data import load_data
 from xpuqlib.material.models import load_model
-from xpuqlib.proof.evidence import collect_evidence
 from xpuqlib.recipe.calibration import calibrate
 from xpuqlib.recipe.pt2e import capture
 from xpuqlib.show import explorers
@@ -95,9 +94,7 @@ def test_range_and_codes_are_those_of_all_values(monkeypatch):
 
 
 def test_layers_are_told_with_range_scale_sqnr_and_kernel(calibrated, resnet_flow):
-    flow = resnet_flow
-    proof = collect_evidence(flow.model, flow.converted, flow.lowered, flow.inputs)
-    browser = explorers.browse_layers(calibrated, {"conv1": 40.0}, proof)
+    browser = explorers.browse_layers(calibrated, {"conv1": 40.0}, resnet_flow.evidence)
     browser.controls["layer"].value = "conv1"
     text = said(browser)
     assert text.startswith("Input of conv1: -1 to 1, scale")
