@@ -19,7 +19,7 @@ TORCH_ipex := "torch==2.8.*" "torchvision==0.23.*"
 
 NBVAL := --nbval-lax --nbval-current-env
 
-.PHONY: run test check nbval lint format lab notebooks benchmark benchmark-runner benchmark-sweep \
+.PHONY: run test check claims nbval lint format lab notebooks benchmark benchmark-runner benchmark-sweep \
 	benchmark-classroom benchmark-explorers benchmark-overhead clean
 ifneq ($(TORCH_INDEX),$(RECORDED_INDEX))
 .PHONY: $(STAMP)
@@ -29,11 +29,14 @@ run: $(STAMP) ## execute all lessons on the best device there is
 	$(BIN)/xpuq run
 
 test: $(STAMP) ## the whole test suite, the notebooks included
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(NBVAL) \
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not claims" $(NBVAL) \
 		notebooks/00*.ipynb notebooks/01*.ipynb tests
 
 check: lint ## lint and the unit tests: no notebook, no browser, no sweep
-	$(BIN)/python -m pytest -q -m "not slow" tests
+	$(BIN)/python -m pytest -q -m "not slow and not claims" tests
+
+claims: $(STAMP) ## do all claims hold without VNNI: every lesson under AVX2 and under AVX512_CORE
+	$(BIN)/python -m pytest tests/test_claims_isa.py
 
 nbval: $(STAMP) ## every lesson under nbval; make test takes the first two
 	$(BIN)/python -m pytest $(NBVAL) notebooks

@@ -112,7 +112,8 @@ def project(tmp_path, monkeypatch):
     for name in ("00_a", "01_a", "03_a", "08_a"):
         write_notebook(notebooks / f"{name}.ipynb", PARAMETERS, "1")
     (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "test_one.py").write_text("def test_one():\n    pass\n")
+    for name in ("test_one.py", "test_claims_isa.py"):
+        (tmp_path / "tests" / name).write_text("def test_one():\n    pass\n")
     yaml = re.search(r"```yaml\n# grid.yaml\n(.*?)```", DOCUMENTS[0].read_text(), re.S)
     (tmp_path / "grid.yaml").write_text(yaml[1])
     monkeypatch.chdir(tmp_path)

@@ -19,6 +19,7 @@ from trial import (
     code_cells,
     each_lesson,
     opposite,
+    record_of,
     xpuq_run,
 )
 
@@ -98,12 +99,6 @@ def test_a_lesson_checks_itself_and_ends_with_its_record(lesson):
     assert set(record.parameters) == set(notebook_parameters(lesson))
     by_hand = lesson.name.startswith("01")  # no int8 kernel runs in it
     assert (record.device, record.mode) == ("cpu", "reference" if by_hand else "rehearsed")
-
-
-def record_of(path):
-    record = read_record(path)
-    assert record is not None, f"{path} has no run record"
-    return record
 
 
 def check_noise(path):

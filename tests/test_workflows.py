@@ -28,6 +28,12 @@ def test_cpu_workflow_tests_and_runs_both_tracks():
     assert {"test", "run"} == {command.split()[1] for command in commands} <= set(targets)
 
 
+def test_cpu_workflow_asserts_the_claims_on_both_tracks():
+    job, commands = steps("cpu.yml", "claims")
+    assert set(job["strategy"]["matrix"]["track"]) == set(TRACKS)
+    assert [command.split()[:2] for command in commands] == [["make", "claims"]]
+
+
 def test_xpu_workflow_makes_each_conda_environment():
     job, commands = steps("xpu.yml", "lessons")
     assert job["runs-on"] == ["self-hosted", "linux", "xpu"]
@@ -36,7 +42,7 @@ def test_xpu_workflow_makes_each_conda_environment():
         assert environment["name"] == one["name"]
     assert commands[0] == "xpuq doctor"
     assert "xpu.is_available()" in commands[1]
-    assert "--require xpu --nbval-lax" in commands[2]
+    assert '-m "not claims" --require xpu --nbval-lax' in commands[2]
     assert commands[3].startswith("xpuq run --device xpu --out")
     upload = job["steps"][-1]
     assert upload["uses"].startswith("actions/upload-artifact")

@@ -17,6 +17,7 @@ from nbgrader.preprocessors import ClearSolutions
 
 from xpuqlib.classroom.course import read_exercises
 from xpuqlib.classroom.grading import answered, grade_name, wrong_answers
+from xpuqlib.proof.record import read_record
 
 ROOT = Path(__file__).parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -111,6 +112,12 @@ def xpuq_run(out, *arguments):
         env=os.environ | {"COLUMNS": "200"},
     )
     assert child.returncode == 0, child.stdout + child.stderr
+
+
+def record_of(path):
+    record = read_record(path)
+    assert record is not None, f"{path} has no run record"
+    return record
 
 
 class Trials:
