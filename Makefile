@@ -32,7 +32,7 @@ test: $(STAMP) ## the whole test suite, the notebooks included
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not claims" $(NBVAL) \
 		notebooks/00*.ipynb notebooks/01*.ipynb tests
 
-check: lint ## lint and the unit tests: no notebook, no browser, no sweep
+check: lint ## lint and what of the tests is fast: three minutes
 	$(BIN)/python -m pytest -q -m "not slow and not claims" tests
 
 claims: $(STAMP) ## do all claims hold without VNNI: every lesson under AVX2 and under AVX512_CORE

@@ -11,7 +11,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from xpuqlib.classroom import caches
-from xpuqlib.cli import app
+from xpuqlib.cli import app, main
 from xpuqlib.errors import ModelError, XpuqError
 from xpuqlib.machine.environment import current_track
 from xpuqlib.material import models
@@ -57,6 +57,21 @@ def test_run_passes(tmp_path):
     assert "WARNING" not in run.stderr
 
 
+@pytest.fixture
+def refused(monkeypatch, capfd):
+    """Call xpuq in this process: what it says on stderr, and that it ends as for wrong input."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["xpuq", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capfd.readouterr()
+        assert (end.value.code, said.out) == (2, "")
+        return said.err
+
+    return call
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -70,12 +85,11 @@ def test_run_passes(tmp_path):
         (["-p", "model=resnet18"], "00_check_your_machine.ipynb has no parameter 'model'"),
     ],
 )
-def test_wrong_input_is_an_error_before_any_kernel(arguments, message, tmp_path):
-    run = xpuq("run", *arguments, "--out", tmp_path / "out")
-    assert run.returncode == 2
-    assert message in run.stderr
-    assert "Fix: " in run.stderr
-    assert "Traceback" not in run.stderr
+def test_wrong_input_is_an_error_before_any_kernel(arguments, message, tmp_path, refused):
+    said = refused("run", *arguments, "--out", tmp_path / "out")
+    assert message in said
+    assert "Fix: " in said
+    assert "Traceback" not in said
     assert not (tmp_path / "out").exists()
 
 
@@ -90,19 +104,22 @@ def test_wrong_input_is_an_error_before_any_kernel(arguments, message, tmp_path)
         ("other.ipynb", '{"a": 1}', "cannot be read as a notebook"),
     ],
 )
-def test_the_error_of_what_is_no_notebook_stands_alone(tmp_path, name, content, message):
+def test_the_error_of_what_is_no_notebook_stands_alone(tmp_path, name, content, message, refused):
     path = tmp_path / name
     if content is ...:
         path.mkdir()
     elif content is not None:
         path.write_text(content)
-    run = xpuq("run", path, "--out", tmp_path / "out")
-    assert run.returncode == 2
-    assert run.stdout == ""
-    cause, fix = run.stderr.splitlines()
+    cause, fix = refused("run", path, "--out", tmp_path / "out").splitlines()
     assert cause.startswith("xpuq: ")
     assert message in cause
     assert fix.startswith("  Fix: ")
+
+
+def test_a_process_ends_with_the_error_alone(tmp_path):
+    run = xpuq("run", tmp_path / "gone.ipynb")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert [line[:6] for line in run.stderr.splitlines()] == ["xpuq: ", "  Fix:"]
 
 
 def test_doctor_speaks_json_and_table():

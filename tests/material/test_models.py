@@ -104,6 +104,7 @@ models.digits_weights("resnet18")
 """
 
 
+@pytest.mark.slow
 def test_two_kernels_at_once_train_once(monkeypatch, tmp_path):
     monkeypatch.setenv("XPUQLIB_CACHE", str(tmp_path))
     children = [

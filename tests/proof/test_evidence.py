@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import pytest
 import torch
 from conftest import quantize
 from torch import nn
@@ -32,6 +33,7 @@ def test_resnet18_is_proved_layer_by_layer(resnet_flow):
     proof.require_int8()
 
 
+@pytest.mark.slow
 def test_mobilenet_v2_is_proved_too():
     torch.manual_seed(0)
     model, x = load_model("mobilenet_v2"), torch.rand(8, 3, 32, 32) * 2 - 1

@@ -12,8 +12,10 @@ from xpuqlib.proof.graph import quantizable_layers
 from xpuqlib.recipe.lowering import lower
 from xpuqlib.recipe.pt2e import capture, convert_pt2e
 
+LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name != "resnet18"]
 
-@pytest.mark.parametrize("name", MODELS)
+
+@pytest.mark.parametrize("name", ["resnet18", *LARGE])
 def test_every_model_of_the_kit_is_quantized_whole(name):
     torch.manual_seed(0)
     model, x = load_model(name, "random"), torch.randn(2, 3, 64, 64)

@@ -80,6 +80,7 @@ print(before, compiled_files())
 """
 
 
+@pytest.mark.slow
 def test_the_second_run_compiles_nothing_and_the_counter_says_so(tmp_path):
     env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     counts = []

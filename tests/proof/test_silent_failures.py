@@ -84,6 +84,7 @@ collect_evidence(model, program, lowered, (x,)).require_int8()
 """
 
 
+@pytest.mark.slow
 @since_2_14
 def test_failure_4_a_loaded_program_without_the_passes(tmp_path):
     torch.manual_seed(0)
@@ -132,6 +133,7 @@ def test_failure_5_no_grad_on_forward(strict):
     collect_evidence(model, converted, lower(converted, (x,)), (x,)).require_int8()
 
 
+@pytest.mark.slow
 def test_failure_7_outputs_that_prove_nothing():
     torch.manual_seed(0)
     model = torchvision.models.mobilenet_v2(weights=None).eval()

@@ -38,6 +38,7 @@ def test_a_mismatched_ipex_is_not_imported(monkeypatch):
         eager_place(torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_a_process_survives_a_mismatched_ipex(tmp_path):
     info = tmp_path / "intel_extension_for_pytorch-1.0.dist-info"
     info.mkdir()

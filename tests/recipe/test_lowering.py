@@ -189,6 +189,7 @@ assert "fxgraph_cache_hit" not in compilation.counters
 """
 
 
+@pytest.mark.slow
 def test_a_warm_cache_does_not_take_the_proof_away(tmp_path):
     env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     for _ in range(2):

@@ -202,9 +202,9 @@ class Inceptions(nn.Module):
         return self.last(x)
 
 
-@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("ceil_mode", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("everywhere", [None, False])
+@pytest.mark.parametrize("everywhere", [None, pytest.param(False, marks=pytest.mark.slow)])
 def test_max_pools_that_inductor_would_get_wrong(ceil_mode, everywhere, device):
     torch.manual_seed(0)
     x = torch.randn(4, 3, 16, 16, device=device)
