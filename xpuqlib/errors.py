@@ -64,6 +64,10 @@ class CalibrationError(XpuqError):
     """The observers would see nothing, or something that is not calibration data."""
 
 
+class DraftError(XpuqError):
+    """The program for an Intel GPU cannot be written here."""
+
+
 class LoweringError(XpuqError):
     """Inductor cannot lower this model, or a lowered model was called in another shape."""
 

@@ -12,7 +12,16 @@ from torch.utils._pytree import tree_leaves
 
 from xpuqlib.proof.graph import layer_kind, module_path
 
-__all__ = ["agreement", "code_usage", "flat_output", "layer_sqnr", "predict", "sqnr", "top1"]
+__all__ = [
+    "agreement",
+    "code_usage",
+    "flat_output",
+    "layer_sqnr",
+    "node_outputs",
+    "predict",
+    "sqnr",
+    "top1",
+]
 
 
 def flat_output(output: Any) -> torch.Tensor:
@@ -75,7 +84,7 @@ def agreement(logits: torch.Tensor, other: torch.Tensor) -> float:
     return (logits.argmax(1) == other.argmax(1)).double().mean().item()
 
 
-def _outputs(
+def node_outputs(
     graph_module: fx.GraphModule, inputs: tuple[torch.Tensor, ...], wanted: Callable[[fx.Node], Any]
 ) -> dict[fx.Node, torch.Tensor]:
     """Run a graph, and keep the outputs of the wanted nodes, on the CPU."""
@@ -117,8 +126,8 @@ def layer_sqnr(
     dict of str to float
         By the name of the layer, in graph order.
     """
-    reference = {n.name: output for n, output in _outputs(prepared, inputs, layer_kind).items()}
-    quantized = _outputs(converted, inputs, layer_kind).items()
+    reference = {n.name: output for n, output in node_outputs(prepared, inputs, layer_kind).items()}
+    quantized = node_outputs(converted, inputs, layer_kind).items()
     return {module_path(n) or n.name: sqnr(reference[n.name], output) for n, output in quantized}
 
 
@@ -140,5 +149,5 @@ def code_usage(
         By the name of what is quantized, in graph order.
     """
     quantize = torch.ops.quantized_decomposed.quantize_per_tensor.default
-    kept = _outputs(converted, inputs, lambda node: node.target is quantize).items()
+    kept = node_outputs(converted, inputs, lambda node: node.target is quantize).items()
     return {n.args[0].name: (codes.min().item(), codes.max().item()) for n, codes in kept}

@@ -16,8 +16,7 @@ from torch import fx, nn
 from xpuqlib.errors import EvidenceError
 from xpuqlib.machine.device import cpu_has_vnni
 from xpuqlib.proof.closeness import flat_output, sqnr
-from xpuqlib.proof.graph import UNSUPPORTED, Layer, quantizable_layers
-from xpuqlib.recipe.compilation import Int8Call
+from xpuqlib.proof.graph import UNSUPPORTED, match_calls, quantizable_layers
 from xpuqlib.recipe.lowering import Lowered
 
 __all__ = ["Evidence", "EvidenceError", "LayerEvidence", "collect_evidence"]
@@ -221,9 +220,10 @@ def collect_evidence(
         outputs = [flat_output(run(*example_inputs)) for run in (model, converted, lowered)]
     fp32, reference, result = outputs
     compilation, found = lowered.compilation, quantizable_layers(converted)
-    claims = (_claim(found, calls) for calls in (compilation.matched, compilation.generated))
+    stages = (compilation.matched, compilation.generated)
     layers = []
-    for layer, matched, generated in zip(found, *claims, strict=True):
+    for layer, *calls in zip(found, *(match_calls(found, s) for s in stages), strict=True):
+        matched, generated = (call is not None for call in calls)
         quantized, reason = layer.scale is not None, layer.reason
         if quantized and not generated:
             reason = "quantized, but no int8 kernel was generated"
@@ -242,27 +242,6 @@ def collect_evidence(
         notes=lowered.notes,
         matcher_counts={kind: compilation.counters.get(c, 0) for kind, c in counters.items()},
         other_kernels=compilation.other_kernels,
-    )
-
-
-def _claim(layers: list[Layer], calls: tuple[Int8Call, ...]) -> list[bool]:
-    """For each layer, whether one of the calls uses its scale; no call is counted twice."""
-    free = list(calls)
-    claimed = []
-    for layer in layers:
-        used = next((call for call in free if _uses(call, layer)), None)
-        free = [call for call in free if call is not used]
-        claimed.append(used is not None)
-    return claimed
-
-
-def _uses(call: Int8Call, layer: Layer) -> bool:
-    named = layer.scale is not None and call.operator.startswith(f"q{layer.kind}")
-    return named and any(
-        not constant.is_mkldnn
-        and constant.dtype == layer.scale.dtype
-        and torch.equal(constant.flatten().to(layer.scale.device), layer.scale.flatten())
-        for constant in call.constants.values()
     )
 
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import fx
 
-__all__ = ["Layer", "count_operators", "layer_kind", "module_path", "quantizable_layers"]
+from xpuqlib.recipe.compilation import Int8Call
+
+__all__ = [
+    "Layer",
+    "count_operators",
+    "layer_kind",
+    "match_calls",
+    "module_path",
+    "quantizable_layers",
+]
 
 UNSUPPORTED = "XPUInductorQuantizer does not quantize"
 
@@ -63,6 +73,16 @@ def quantizable_layers(graph_module: fx.GraphModule) -> list[Layer]:
     return layers
 
 
+def match_calls(layers: list[Layer], calls: Sequence[Int8Call]) -> list[Int8Call | None]:
+    """Find for each layer the call that uses its weight scale; no call is taken twice."""
+    free = list(calls)
+    taken = []
+    for layer in layers:
+        taken.append(next((call for call in free if _uses(call, layer)), None))
+        free = [call for call in free if call is not taken[-1]]
+    return taken
+
+
 def layer_kind(node: fx.Node) -> str | None:
     """``conv`` or ``linear`` for a node that is one, else None."""
     if node.op != "call_function" or getattr(node.target, "namespace", None) != "aten":
@@ -86,3 +106,13 @@ def _weight_scale(graph: fx.GraphModule, node: fx.Node) -> torch.Tensor | None:
         if not str(getattr(argument, "target", "")).startswith(quantized):
             return None
     return getattr(graph, node.args[1].args[1].target)  # convert_pt2e puts constants at the top
+
+
+def _uses(call: Int8Call, layer: Layer) -> bool:
+    named = layer.scale is not None and call.operator.startswith(f"q{layer.kind}")
+    return named and any(
+        not constant.is_mkldnn
+        and constant.dtype == layer.scale.dtype
+        and torch.equal(constant.flatten().to(layer.scale.device), layer.scale.flatten())
+        for constant in call.constants.values()
+    )

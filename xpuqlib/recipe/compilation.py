@@ -24,7 +24,14 @@ from xpuqlib.errors import LoweringError
 from xpuqlib.machine.device import synchronize
 from xpuqlib.machine.environment import pt2e_home
 
-__all__ = ["Compilation", "Int8Call", "Operator", "compiler_commands", "observe_compilation"]
+__all__ = [
+    "Compilation",
+    "Int8Call",
+    "Operator",
+    "compiler_commands",
+    "observe_compilation",
+    "read_compilation",
+]
 
 compiler_commands: list[str] = []  # what Inductor gave to the C++ compiler, instead of its cache
 _run_compile_cmd = cpp_builder.run_compile_cmd
@@ -134,6 +141,24 @@ def observe_compilation(
     if not codes and not graphs:
         fix = "Pass a fresh torch.compile(model), or call torch._dynamo.reset() first."
         raise LoweringError("Nothing was compiled: this model was compiled before.", fix)
+    return read_compilation(codes, graphs, before, seconds)
+
+
+def read_compilation(
+    codes: list[str], graphs: list[GraphLowering], before: Counter, seconds: float
+) -> Compilation:
+    """Read what Inductor wrote, with its settings of this moment.
+
+    Parameters
+    ----------
+    codes : list of str
+        What it generated, a text for each graph.
+    graphs : list of GraphLowering
+        What it generated them from.
+    before : Counter
+        Inductor's counters before.
+    seconds : float
+    """
     code = "\n".join(codes)
     matched = tuple(call for graph in graphs for call in _matched(graph))
     return Compilation(
@@ -160,11 +185,12 @@ def _operators(graph: GraphLowering) -> list[Operator]:
         sources = [n for n in node.all_input_nodes if n.op != "get_attr"]
         name = {"fn": "fused"}.get(_name(node), _name(node).split(".")[0])
         if node.op == "call_function" and sources and not _MOVES.fullmatch(name):
-            operators.append(Operator(name, _dtype_name(sources[0]), _dtype_name(node)))
+            operators.append(Operator(name, dtype_name(sources[0]), dtype_name(node)))
     return operators
 
 
-def _dtype_name(node: fx.Node) -> str:
+def dtype_name(node: fx.Node) -> str:
+    """``int8`` (signed or not), ``bf16``, ``fp32`` or the own name of what a node gives."""
     [value, *_] = tree_leaves(node.meta.get("val"))
     dtype = str(getattr(value, "dtype", "none")).removeprefix("torch.")
     return _DTYPE_NAMES.get(dtype, dtype)

@@ -26,7 +26,7 @@ from xpuqlib.recipe.passes import (
     signed_to_unsigned,
 )
 
-__all__ = ["Lowered", "lower"]
+__all__ = ["Lowered", "lower", "rewrite_for"]
 
 
 class _OtherFreezingError(Exception):
@@ -159,27 +159,22 @@ def lower(
     if device.type == "cuda":
         freezing = False
         notes.append("cuda: no oneDNN kernels, compiled without freezing as a reference")
-    if quantized:  # a copy has code of its own: Dynamo would reuse what it compiled before
-        converted = copy.deepcopy(converted)
-    kernel, key = "quantized::max_pool2d", device.type.upper()  # what Inductor will call
-    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key(kernel, key)
-    if int8_max_pool and not has_kernel:
-        fix = "Leave int8_max_pool away: the pool then works in floating point."
-        raise LoweringError(f"torch {torch.__version__} has no {kernel} for {device.type}.", fix)
-    wanted = device.type == "cpu" if int8_max_pool is None else int8_max_pool
-    if quantized and not has_kernel:
-        keep_max_pools_floating(converted)
-    elif quantized and (pools := quantize_above_max_pool(converted, everywhere=wanted)):
-        notes.append(f"{pools} max-pool quantized before instead of after, exactly")
-    if device.type == "cpu" and quantized:
-        rewritten = signed_to_unsigned(converted)
-        notes.append(f"cpu: {rewritten} int8 activation nodes rewritten as uint8, exactly")
-        if not cpu_has_vnni():
-            notes.append("cpu without VNNI: u8×s8 products are left to saturate at 16 bits")
-            said = """This CPU has no VNNI, or ONEDNN_MAX_CPU_ISA hides it: pairs of u8×s8 products
+    if quantized:
+        pool = f"quantized::max_pool2d {device.type.upper()}".split()
+        has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key(*pool)
+        if int8_max_pool and not has_kernel:
+            fix = "Leave int8_max_pool away: the pool then works in floating point."
+            raise LoweringError(
+                f"torch {torch.__version__} has no {pool[0]} for {device.type}.", fix
+            )
+        converted, rewritten = rewrite_for(device.type, converted, int8_max_pool, has_kernel)
+        notes += rewritten
+    if device.type == "cpu" and quantized and not cpu_has_vnni():
+        notes.append("cpu without VNNI: u8×s8 products are left to saturate at 16 bits")
+        said = """This CPU has no VNNI, or ONEDNN_MAX_CPU_ISA hides it: pairs of u8×s8 products
 can saturate at 16 bits. Nothing is done about it, so that scales stay those of an XPU; compare
 the SQNR against the Q/DQ reference."""
-            warnings.warn(said, XpuqWarning, stacklevel=2)
+        warnings.warn(said, XpuqWarning, stacklevel=2)
     if bf16_autocast:
         notes.append("compiled and run under autocast to bfloat16")
         if device.type == "cpu" and not cpu_has_bf16():
@@ -201,6 +196,43 @@ the SQNR against the Q/DQ reference."""
     mode = MODES[device.type] if compilation.generated else "reference"
     signature = _signature(example_inputs)
     return Lowered(compiled, compilation, signature, device, mode, tuple(notes), bf16_autocast)
+
+
+def rewrite_for(
+    device_type: str,
+    converted: fx.GraphModule,
+    int8_max_pool: bool | None = None,
+    has_int8_max_pool: bool = True,
+) -> tuple[fx.GraphModule, list[str]]:
+    """Copy a converted model, and rewrite the copy exactly as a device needs it.
+
+    Parameters
+    ----------
+    device_type : str
+        ``xpu``, ``cpu`` or ``cuda``.
+    converted : torch.fx.GraphModule
+        From ``convert_pt2e``. Not changed.
+    int8_max_pool : bool, optional
+        As for `lower`.
+    has_int8_max_pool : bool
+        Whether torch has an int8 max-pool for this device.
+
+    Returns
+    -------
+    torch.fx.GraphModule, list of str
+        The copy, which also has code of its own, so that Dynamo does not reuse what it compiled
+        before; and what was rewritten, in words.
+    """
+    copied, notes = copy.deepcopy(converted), []
+    wanted = device_type == "cpu" if int8_max_pool is None else int8_max_pool
+    if not has_int8_max_pool:
+        keep_max_pools_floating(copied)
+    elif pools := quantize_above_max_pool(copied, everywhere=wanted):
+        notes.append(f"{pools} max-pool quantized before instead of after, exactly")
+    if device_type == "cpu":
+        rewritten = signed_to_unsigned(copied)
+        notes.append(f"cpu: {rewritten} int8 activation nodes rewritten as uint8, exactly")
+    return copied, notes
 
 
 def _signature(inputs: tuple[torch.Tensor, ...]) -> list[tuple]:

@@ -1,0 +1,128 @@
+"""The program that Inductor writes for an Intel GPU, written where there is none."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import asdict, dataclass, replace
+
+import pandas
+import torch
+from torch import fx
+
+from xpuqlib.errors import DraftError
+from xpuqlib.proof.assumed_gpu import AssumedGPU, assume_gpu, assumed_gpu
+from xpuqlib.proof.fake_constants import FakeConstants
+from xpuqlib.proof.int8_calls import DraftedCall, describe_calls, with_values
+from xpuqlib.proof.program import write_program
+from xpuqlib.recipe.compilation import Compilation
+from xpuqlib.recipe.lowering import rewrite_for
+
+__all__ = ["Draft", "DraftError", "DraftedCall", "draft_for_xpu"]
+
+_TRITON_KERNEL = re.compile(
+    r"^(triton_\w+) = async_compile\.triton\('\w+', '''\n(.*?)^'''", re.M | re.S
+)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The program for an Intel GPU. It was written, and nothing of it was executed.
+
+    Attributes
+    ----------
+    gpu : AssumedGPU
+        The GPU that it was written for.
+    compilation : xpuqlib.recipe.Compilation
+        The program as text (``code``), its int8 calls and its operators, as for a lowered model.
+    calls : tuple of DraftedCall
+        The int8 calls in the order of the program.
+    kernels : dict of str to str
+        The source of each Triton kernel, by name.
+    graph : torch.fx.Graph
+        What the program was written from, with Inductor's int8 operators in it.
+    constants : dict of str to torch.Tensor
+        The graph's constants, by name, on the CPU.
+    bf16_autocast : bool
+        Whether it was written under autocast to bfloat16.
+    notes : tuple of str
+        Which exact rewrites were done before.
+    """
+
+    gpu: AssumedGPU
+    compilation: Compilation
+    calls: tuple[DraftedCall, ...]
+    kernels: dict[str, str]
+    graph: fx.Graph
+    constants: dict[str, torch.Tensor]
+    bf16_autocast: bool
+    notes: tuple[str, ...]
+
+    def table(self) -> pandas.DataFrame:
+        """Give the int8 calls, a row each."""
+        rows = [
+            asdict(call) | {"post_operators": ", ".join(call.post_operators)} for call in self.calls
+        ]
+        return pandas.DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        lines, kernels = len(self.compilation.code.splitlines()), ", ".join(self.kernels)
+        return (
+            f"<p><b>drafted for {html.escape(self.gpu.name)}</b>, not executed: {lines} lines, "
+            f"{len(self.calls)} int8 calls, {len(self.kernels)} Triton kernels "
+            f"({html.escape(kernels)}). {html.escape('; '.join(self.notes))}</p>"
+            f"{self.table().to_html(index=False)}"
+        )
+
+
+def draft_for_xpu(
+    converted: fx.GraphModule,
+    example_inputs: tuple[torch.Tensor, ...],
+    *,
+    freezing: bool = True,
+    int8_max_pool: bool | None = None,
+    bf16_autocast: bool = False,
+    gpu: str | None = None,
+) -> Draft:
+    """Write the program for an Intel GPU, on any machine.
+
+    Inductor's own passes and code generation run on FakeTensors of device xpu, up to the program
+    as text. Asked for the CPU in the same way, they write what `lower` runs there, line for line.
+
+    Parameters
+    ----------
+    converted : torch.fx.GraphModule
+        From ``convert_pt2e``, on any device. Not changed.
+    example_inputs : tuple of torch.Tensor
+        Their shapes, strides and dtypes count, the batch size included.
+    freezing, int8_max_pool, bf16_autocast
+        As for `xpuqlib.recipe.lower`.
+    gpu : str, optional
+        A name of `ASSUMED_GPUS`. By default the GPU that is here, or the first of the table.
+
+    Raises
+    ------
+    DraftError
+        If this version of torch cannot write it, or the name is not in the table.
+    """
+    assumed = assumed_gpu(gpu)
+    copied, notes = rewrite_for("xpu", converted, int8_max_pool)
+    constants = FakeConstants("xpu")
+    with assume_gpu(assumed):
+        compilation, graph = write_program(
+            copied, example_inputs, constants, freezing=freezing, bf16_autocast=bf16_autocast
+        )
+    return Draft(
+        gpu=assumed,
+        compilation=replace(
+            compilation,
+            matched=with_values(compilation.matched, constants.values),
+            generated=with_values(compilation.generated, constants.values),
+        ),
+        calls=describe_calls(converted, compilation, graph, constants.values),
+        kernels=dict(_TRITON_KERNEL.findall(compilation.code)),
+        graph=graph,
+        constants=constants.values,
+        bf16_autocast=bf16_autocast,
+        notes=tuple(notes),
+    )

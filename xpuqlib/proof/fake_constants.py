@@ -1,0 +1,160 @@
+"""A graph's constants without values, for a device that is not there; and their values, by name."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import re
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+
+# These take names from constant_folding as they are imported: before anything is replaced there.
+import torch._inductor.freezing
+import torch._inductor.fx_passes.freezing_patterns
+from torch import fx, nn
+from torch._inductor import constant_folding
+from torch._inductor.fx_passes.joint_graph import UniformValueConstantFolder
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.export import ExportedProgram
+
+__all__ = ["FakeConstants"]
+
+_PREPACK = re.compile(r"onednn\.q(conv|linear)_prepack")
+
+
+class FakeConstants:
+    """Give a model FakeTensors in place of its constants, and remember the values.
+
+    Parameters
+    ----------
+    device : str
+        Where the FakeTensors seem to be; the values stay on the CPU.
+
+    Attributes
+    ----------
+    values : dict of str to torch.Tensor
+        By the name that a constant has in the graph which `in_graph` and `folded` leave.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.values: dict[str, torch.Tensor] = {}
+        self._pairs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def fake(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Make a FakeTensor of this shape, strides and dtype on the device."""
+        # A weight's zero points are int64 in the graph; Inductor turns them into int32 by value.
+        narrow = tensor.dtype == torch.int64 and self.device == "xpu" and tensor.dim() == 1
+        dtype = torch.int32 if narrow else tensor.dtype
+        with self.mode:
+            return torch.empty_strided(
+                tensor.shape, tensor.stride(), dtype=dtype, device=self.device
+            )
+
+    def in_model(self, converted: fx.GraphModule) -> fx.GraphModule:
+        """Copy a model, with FakeTensors as parameters and buffers, and this device in its code."""
+        copied = copy.deepcopy(converted)
+        for path, module in copied.named_modules():
+            # torch.export keeps some constants as plain attributes.
+            plain = {k: v for k, v in vars(module).items() if isinstance(v, torch.Tensor)}
+            for store in (module._parameters, module._buffers, plain):
+                for name, value in store.items():
+                    if value is not None:
+                        fake = self._paired(f"{path}.{name}".lstrip("."), value)
+                        store[name] = nn.Parameter(fake, False) if _is_parameter(value) else fake
+            vars(module).update(plain)
+            if isinstance(module, fx.GraphModule):
+                self._move_code(module)
+        return copied
+
+    def _paired(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        self._pairs[name] = (self.fake(value), value.detach().cpu())
+        return self._pairs[name][0]
+
+    def _move_code(self, module: fx.GraphModule) -> None:
+        for node in list(module.graph.nodes):
+            if node.op == "call_module" and str(node.target).endswith("_guards_fn"):
+                module.graph.erase_node(node)  # it compares shapes, and needs values
+            elif "device" in node.kwargs:
+                node.update_kwarg("device", torch.device(self.device))
+        module.recompile()
+
+    def in_graph(self, exported: ExportedProgram) -> fx.GraphModule:
+        """Take the graph of an exported program, with the constants in it instead of as inputs."""
+        signature = exported.graph_signature
+        lifted = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
+        module = exported.graph_module
+        for node in module.graph.find_nodes(op="placeholder"):
+            if node.name in lifted:
+                fake, value = self._pairs[lifted[node.name]]
+                name = "constant_" + re.sub(r"\W", "_", lifted[node.name])
+                self.values[name] = value
+                constant_folding.replace_node_with_constant(module, node, fake, name)
+        module.recompile()
+        return module
+
+    @contextlib.contextmanager
+    def folded(self) -> Iterator[None]:
+        """Let Inductor fold constants without values; what they become is computed aside."""
+        replace = constant_folding.replace_node_with_constant
+        folder, uniform_folder = constant_folding.ConstantFolder, UniformValueConstantFolder
+        deduce, deduce_uniform = folder._deduce_value, uniform_folder._deduce_value
+
+        def replaced(module: fx.GraphModule, node: fx.Node, constant: torch.Tensor) -> None:
+            name = f"folded_{len(self.values)}"
+            self.values[name] = self._value(node)
+            replace(module, node, constant, name)
+
+        def deduced(interpreter: fx.Interpreter, node: fx.Node) -> Any:
+            if not _PREPACK.match(str(node.target)):
+                return deduce(interpreter, node)
+            weight = interpreter.env[node.args[0]]  # FakeTensors know no prepacking
+            with self.mode:
+                return _prepacked(node, weight).clone()
+
+        def deduced_uniform(interpreter: fx.Interpreter, node: fx.Node) -> Any:
+            if node.op == "get_attr":  # it looks at a value, which only we have
+                value = self.values[node.target]
+                return value if value.numel() == 1 else interpreter.unknown_value
+            arguments = node.kwargs
+            node.kwargs = _on_cpu(arguments)
+            try:
+                return deduce_uniform(interpreter, node)
+            finally:
+                node.kwargs = arguments
+
+        with (
+            mock.patch.object(constant_folding, "replace_node_with_constant", replaced),
+            mock.patch.object(folder, "_deduce_value", deduced),
+            mock.patch.object(uniform_folder, "_deduce_value", deduced_uniform),
+        ):
+            yield
+
+    def _value(self, node: fx.Node) -> torch.Tensor:
+        if node.op == "get_attr":
+            return self.values[node.target]
+        args, kwargs = fx.map_arg((node.args, node.kwargs), self._value)
+        if _PREPACK.match(str(node.target)) and self.device == "xpu":
+            return _prepacked(node, args[0])
+        return node.target(*args, **_on_cpu(kwargs))
+
+
+def _on_cpu(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {**arguments, "device": "cpu"} if "device" in arguments else arguments
+
+
+def _is_parameter(value: torch.Tensor) -> bool:
+    return isinstance(value, nn.Parameter)
+
+
+def _prepacked(node: fx.Node, weight: torch.Tensor) -> torch.Tensor:
+    """On an XPU a linear's weight is transposed, a convolution's stays (torch's qlinear.cpp)."""
+    return weight.t() if "linear" in str(node.target) else weight

@@ -1,0 +1,134 @@
+"""Let Inductor write a program for a device, and stop it before it compiles anything."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import operator
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import torch
+import torch._inductor.config
+import torch._inductor.graph
+from torch import fx
+from torch._dynamo.utils import counters
+from torch._inductor import compile_fx
+from torch._inductor.debug import DebugContext
+from torch._inductor.decomposition import select_decomp_table
+from torch._inductor.graph import GraphLowering
+from torch._inductor.utils import BoxedBool
+from torch._inductor.virtualized import V
+from torch._prims_common import suggest_memory_format
+
+from xpuqlib.errors import DraftError
+from xpuqlib.machine.environment import pt2e_home
+from xpuqlib.proof.fake_constants import FakeConstants
+from xpuqlib.recipe.compilation import Compilation, read_compilation
+
+__all__ = ["write_program"]
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of a Python function, in Inductor's assertions
+
+
+class _Written(BaseException):
+    """Inductor has written its program. An Exception would be taken for a failure, and wrapped."""
+
+
+def _stop(program: str) -> None:
+    raise _Written(program, V.graph)
+
+
+def write_program(
+    model: fx.GraphModule,
+    example_inputs: tuple[torch.Tensor, ...],
+    constants: FakeConstants,
+    *,
+    freezing: bool,
+    bf16_autocast: bool,
+) -> tuple[Compilation, fx.Graph]:
+    """Let Inductor write the program for the device of `constants`, and stop before it compiles.
+
+    Returns
+    -------
+    Compilation, torch.fx.Graph
+        What was written, and the graph with int8 operators that it was written from.
+    """
+    if pt2e_home() == "torchao":
+        import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer  # noqa: F401
+    kept: list[fx.Graph] = []
+
+    def inner_compile(graph_module: fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
+        kept.append(copy.deepcopy(graph_module.graph))
+        return compile_fx.compile_fx_inner(graph_module, *args, **kwargs)
+
+    device, before, start = constants.device, Counter(counters["inductor"]), time.perf_counter()
+    inputs = tuple(map(constants.fake, example_inputs))
+    settings = torch._inductor.config.patch(
+        freezing=freezing,
+        freezing_discard_parameters=False,
+        fx_graph_cache=False,
+        shape_padding=False,  # it would measure on the GPU whether padding is faster
+    )
+    try:
+        with (
+            torch.no_grad(),
+            settings,
+            torch.autocast(device, torch.bfloat16, enabled=bf16_autocast),
+        ):
+            exported = torch.export.export(constants.in_model(model), inputs, strict=False)
+            exported = exported.run_decompositions(_decompositions())
+        graph_module = constants.in_graph(exported)
+        with (
+            torch.no_grad(),
+            settings,
+            constants.folded(),
+            V.set_fake_mode(constants.mode),
+            DebugContext(),
+            mock.patch.object(GraphLowering, "save_output_code", _stop),
+            # Without values they share the address 0: Inductor would take equal shapes for one.
+            mock.patch.object(torch._inductor.graph, "is_same_tensor", operator.is_),
+        ):
+            _compiler(freezing, inner_compile)(graph_module, list(inputs))
+    except _Written as written:
+        program, lowering = written.args
+        seconds = time.perf_counter() - start
+        with settings:
+            compilation = read_compilation([_ADDRESS.sub("", program)], [lowering], before, seconds)
+        return compilation, kept[0]
+    except Exception as error:  # Inductor raises many kinds; each is named and kept as the cause
+        first_line = (str(error).strip() or "no message").splitlines()[0]
+        cause = f"torch {torch.__version__} cannot write the program for {device}: "
+        fix = "Update torch and torchao, or look at the program on a machine with an Intel GPU."
+        raise DraftError(f"{cause}{type(error).__name__}: {first_line}", fix) from error
+    raise DraftError(f"Inductor wrote no program for {device}.", "Draft a model that computes.")
+
+
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    """Inductor's own, but one: it indexes in Python, which asks for a guard of the device."""
+
+    def index_select(x: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
+        indexed = torch.ops.aten.index(x, [None] * (dim % x.dim()) + [index])
+        return indexed.contiguous(memory_format=suggest_memory_format(x))
+
+    return select_decomp_table() | {torch.ops.aten.index_select.default: index_select}
+
+
+def _compiler(freezing: bool, inner_compile: Callable[..., Any]) -> Callable[..., Any]:
+    """Inductor's own compiler for a graph with frozen constants, or with constants only."""
+    nothing = {"cudagraphs": BoxedBool(False), "graph_id": 0}
+    if not freezing:
+        return lambda graph, inputs: inner_compile(graph, inputs, is_inference=True, **nothing)
+    freezes = compile_fx.fw_compiler_freezing
+    # torch 2.8 takes these one by one, later ones in one object.
+    settings = nothing | {"forward_device": None, "forward_device_index": None}
+    known = inspect.signature(freezes).parameters
+    more = {name: value for name, value in settings.items() if name in known}
+    if "compiler_config_extra" in known:
+        more = {"compiler_config_extra": SimpleNamespace(**settings)}
+    return lambda graph, inputs: freezes(graph, inputs, None, len(inputs), inner_compile, **more)

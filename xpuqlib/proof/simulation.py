@@ -1,0 +1,257 @@
+"""The graph of a draft, executed on the CPU: oneDNN's int8 calls in exact whole numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from xpuqlib.errors import DraftError
+from xpuqlib.proof.closeness import flat_output, node_outputs
+from xpuqlib.proof.draft import Draft
+from xpuqlib.proof.fake_constants import FakeConstants
+from xpuqlib.proof.graph import layer_kind, module_path
+from xpuqlib.proof.int8_calls import (
+    DraftedCall,
+    describe_calls,
+    int8_arguments,
+    is_int8_call,
+)
+from xpuqlib.proof.program import write_program
+from xpuqlib.recipe.lowering import rewrite_for
+from xpuqlib.recipe.passes import OFFSET
+
+__all__ = ["Simulation", "compare_codes", "reference_codes", "rehearsed_codes", "simulate"]
+
+_POST_OPERATORS: dict[str, Callable[..., torch.Tensor]] = {
+    "none": lambda x: x,
+    "relu": F.relu,
+    "hardtanh": F.hardtanh,
+    "hardswish": F.hardswish,
+    "swish": F.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What a draft's graph gives when its int8 calls are computed exactly.
+
+    Attributes
+    ----------
+    output : torch.Tensor
+        float32 ``[batch, values]`` on the CPU.
+    codes : dict of str to torch.Tensor
+        What each int8 call wrote, int8, by the name of its layer; calls that write floating point
+        are not in it.
+    """
+
+    output: torch.Tensor
+    codes: dict[str, torch.Tensor]
+
+
+def simulate(draft: Draft, inputs: tuple[torch.Tensor, ...]) -> Simulation:
+    """Run the graph that a draft was written from, on the CPU.
+
+    An int8 call is computed as oneDNN documents it: products of whole numbers summed without
+    rounding, scales and bias applied, post-operators, one rounding half to even, zero point,
+    clamp. oneDNN's own kernel does what follows the sum in float32, where this does it in float64:
+    a value halfway between two codes may fall to either side. Everything else runs in PyTorch.
+
+    Parameters
+    ----------
+    draft : Draft
+    inputs : tuple of torch.Tensor
+        Of the drafted shape; on any device.
+
+    Raises
+    ------
+    DraftError
+        If the graph holds a post-operator that is not known here.
+    """
+    return _run(draft.graph, draft.constants, draft.calls, inputs, _exactly)
+
+
+def rehearsed_codes(
+    converted: fx.GraphModule, inputs: tuple[torch.Tensor, ...]
+) -> dict[str, torch.Tensor]:
+    """Keep what the CPU's own int8 kernels write, call by call, in the codes of an XPU.
+
+    The graph is that of `xpuqlib.recipe.lower` on a CPU with ``int8_max_pool=False``, and runs
+    operator by operator.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        int8, by the name of the layer: the CPU's uint8 codes less 128.
+    """
+    constants = FakeConstants("cpu")
+    inputs = tuple(value.cpu() for value in inputs)
+    rewritten, _ = rewrite_for("cpu", converted, int8_max_pool=False)
+    compilation, graph = write_program(
+        rewritten, inputs, constants, freezing=True, bf16_autocast=False
+    )
+    calls = describe_calls(converted, compilation, graph, constants.values)
+    written = _run(graph, constants.values, calls, inputs, None).codes
+    return {layer: (codes.short() - OFFSET).char() for layer, codes in written.items()}
+
+
+def reference_codes(
+    converted: fx.GraphModule, inputs: tuple[torch.Tensor, ...]
+) -> dict[str, torch.Tensor]:
+    """Run the Q/DQ graph, and keep the codes that follow each conv and linear.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        int8, by the name of the layer; a layer that nothing quantizes again is not in it.
+    """
+    quantizes = {}
+    for node in converted.graph.nodes:
+        if layer_kind(node) and (quantize := _next_quantize(node)):
+            quantizes[module_path(node) or node.name] = quantize
+    cpu = tuple(value.cpu() for value in inputs)
+    kept = node_outputs(converted, cpu, lambda node: node in quantizes.values())
+    return {layer: kept[quantize] for layer, quantize in quantizes.items()}
+
+
+def compare_codes(
+    codes: dict[str, torch.Tensor], others: dict[str, torch.Tensor]
+) -> pandas.DataFrame:
+    """Compare the codes of every layer that is in both.
+
+    Returns
+    -------
+    pandas.DataFrame
+        For each layer the share of equal codes (``equal``, 0…1) and the largest difference
+        (``largest``, in codes). A difference in one layer goes on into the next ones.
+    """
+    rows = {}
+    for layer in codes.keys() & others.keys():
+        differences = (codes[layer].short() - others[layer].short()).abs()
+        equal = (differences == 0).double().mean().item()
+        rows[layer] = {"equal": equal, "largest": int(differences.max())}
+    return pandas.DataFrame.from_dict(rows, orient="index").reindex(x for x in codes if x in rows)
+
+
+def _next_quantize(node: fx.Node) -> fx.Node | None:
+    """Find the quantize of what a layer gives; only its post-operators may stand between."""
+    waiting = [node]
+    while waiting:
+        node = waiting.pop(0)
+        if node.target is torch.ops.quantized_decomposed.quantize_per_tensor.default:
+            return node
+        waiting += [user for user in node.users if not layer_kind(user)]
+    return None
+
+
+class _Interpreter(fx.Interpreter):
+    """Runs a graph with real constants on the CPU, and keeps what int8 calls write."""
+
+    def __init__(self, graph: fx.Graph, constants: dict, int8: Callable | None) -> None:
+        root = nn.Module()
+        for node in graph.find_nodes(op="get_attr"):
+            root.register_buffer(node.target, constants[node.target])
+        super().__init__(fx.GraphModule(root, graph))
+        self.int8, self.written = int8, {}
+
+    def run_node(self, node: fx.Node) -> Any:
+        if not is_int8_call(node):
+            return super().run_node(node)
+        if self.int8 is None:
+            output = super().run_node(node)
+        else:
+            arguments = self.fetch_args_kwargs_from_env(node)[0]
+            output = self.int8(**int8_arguments(node, arguments))
+        if not output.is_floating_point():  # a later call may add to it in place
+            self.written[int8_arguments(node)["qw"].target] = output.clone()
+        return output
+
+    def call_function(self, target: Any, args: tuple, kwargs: dict) -> Any:
+        return super().call_function(
+            target, args, kwargs | {"device": "cpu"} if "device" in kwargs else kwargs
+        )
+
+
+def _run(
+    graph: fx.Graph,
+    constants: dict[str, torch.Tensor],
+    calls: Sequence[DraftedCall],
+    inputs: tuple[torch.Tensor, ...],
+    int8: Callable[..., torch.Tensor] | None,
+) -> Simulation:
+    interpreter = _Interpreter(graph, constants, int8)
+    with torch.no_grad():
+        output = interpreter.run(*(value.cpu() for value in inputs))
+    written = interpreter.written
+    codes = {call.layer: written[call.weight] for call in calls if call.weight in written}
+    return Simulation(flat_output(output), codes)
+
+
+def _exactly(
+    *,
+    qx: torch.Tensor,
+    x_scale: float,
+    x_zero_point: int,
+    qw: torch.Tensor,
+    w_scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    output_scale: float,
+    output_zero_point: int,
+    output_dtype: torch.dtype,
+    stride: list[int] | None = None,
+    padding: list[int] | None = None,
+    dilation: list[int] | None = None,
+    groups: int = 1,
+    attr: str = "none",
+    scalars: tuple = (),
+    qaccum: torch.Tensor | None = None,
+    accum_scale: float = 1.0,
+    accum_zero_point: int = 0,
+    binary_attr: str = "none",
+    alpha: float | None = 1.0,
+    unary_attr: str | None = "none",
+    unary_scalars: tuple = (),
+    algorithm: str | None = None,
+    unary_algorithm: str | None = None,
+    **not_needed: Any,
+) -> torch.Tensor:
+    whole, weight = qx.double() - x_zero_point, qw.double()  # sums stay below 2**53: exact
+    if stride is None:
+        products = whole @ weight
+        channels = (-1,)
+    else:
+        convolution = (F.conv1d, F.conv2d, F.conv3d)[qw.dim() - 3]
+        products = convolution(whole, weight, None, stride, padding, dilation, groups)
+        channels = (-1,) + (1,) * (qw.dim() - 2)
+    value = products * (x_scale * w_scale.double()).reshape(channels)
+    if bias is not None:
+        value = value + bias.double().reshape(channels)
+    value = _post_operator(value, attr, scalars, algorithm)
+    if qaccum is not None:
+        if binary_attr not in ("sum", "add"):
+            raise DraftError(f"The simulation does not know {binary_attr}.", "Report the model.")
+        added = accum_scale * (qaccum.double() - accum_zero_point)
+        value = _post_operator(value + added, unary_attr, unary_scalars, unary_algorithm)
+    if output_dtype not in (torch.int8, torch.uint8):
+        return value.to(output_dtype or torch.float32)
+    limits = torch.iinfo(output_dtype)
+    codes = (value / output_scale).round() + output_zero_point
+    return codes.clamp(limits.min, limits.max).to(output_dtype)
+
+
+def _post_operator(
+    value: torch.Tensor, name: str | None, scalars: Sequence, algorithm: str | None
+) -> torch.Tensor:
+    if name == "gelu":
+        return F.gelu(value, approximate=algorithm or "none")
+    if (name or "none") not in _POST_OPERATORS:
+        raise DraftError(f"The simulation does not know the post-operator {name}.", "Report it.")
+    given = [scalar for scalar in scalars or () if scalar is not None]
+    return _POST_OPERATORS[name or "none"](value, *given)
