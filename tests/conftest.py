@@ -1,5 +1,6 @@
 import importlib.metadata
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -158,6 +159,14 @@ def quantize(captured: fx.GraphModule, *inputs: torch.Tensor) -> fx.GraphModule:
     with torch.no_grad():
         prepared(*inputs)
     return convert_pt2e(prepared)
+
+
+def calls_of(program: str) -> list[str]:
+    """The lines that a program executes, with one name for all constants and the input."""
+    body = program[program.index("def call(") : program.index("runner =")]
+    lines = [line for line in body.splitlines() if not line.strip().startswith(("#", "assert_"))]
+    text = re.sub(r"\b(constant|folded|_frozen_param)\w*", "constant", "\n".join(lines))
+    return re.sub(r"\b(arg\d+_1|x)\b", "input", text).splitlines()
 
 
 class TinyNet(nn.Module):

@@ -9,6 +9,7 @@ __all__ = [
     "ClassroomError",
     "DataError",
     "DeviceError",
+    "DraftError",
     "EvidenceError",
     "LoweringError",
     "ModelError",

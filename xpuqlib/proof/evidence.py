@@ -1,4 +1,4 @@
-"""Proof that int8 runs: what was quantized, what was matched, what was generated, how close."""
+"""Proof that int8 runs: quantized, matched, generated here, in the GPU's program, how close."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import torch
 from pydantic import TypeAdapter
 from torch import fx, nn
 
-from xpuqlib.errors import EvidenceError
+from xpuqlib.errors import DraftError, EvidenceError
 from xpuqlib.machine.device import cpu_has_vnni
 from xpuqlib.proof.closeness import flat_output, sqnr
+from xpuqlib.proof.draft import Draft, draft_for_xpu
 from xpuqlib.proof.graph import UNSUPPORTED, match_calls, quantizable_layers
 from xpuqlib.recipe.lowering import Lowered
 
@@ -32,7 +33,8 @@ class LayerEvidence:
     """One conv or linear: how far it came on its way to an int8 kernel.
 
     `quantized`: int8 input and weight in the converted graph. `matched`: replaced by Inductor's
-    int8 passes. `generated`: a call of oneDNN's int8 kernel in the generated code.
+    int8 passes. `generated`: a call of oneDNN's int8 kernel in the code generated here. `drafted`:
+    such a call in the program that was written for an Intel GPU, and not executed.
     """
 
     name: str
@@ -40,6 +42,7 @@ class LayerEvidence:
     quantized: bool
     matched: bool
     generated: bool
+    drafted: bool
     reason: str = ""
 
 
@@ -67,6 +70,10 @@ class Evidence:
         What runs between the int8 kernels, by the names that Inductor gave.
     notes : tuple of str
         What lowering did differently than on an XPU.
+    drafted_for : str
+        The Intel GPU that the drafted program assumes; empty if it could not be written.
+    not_drafted : str
+        Why it could not be written.
     """
 
     layers: tuple[LayerEvidence, ...]
@@ -81,6 +88,8 @@ class Evidence:
     matcher_counts: dict[str, int]
     other_kernels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    drafted_for: str = ""
+    not_drafted: str = ""
 
     def count(self, kind: str, stage: str | None = None) -> int:
         """Layers of a kind (``conv``, ``linear``), all or those that reached a stage."""
@@ -88,10 +97,14 @@ class Evidence:
         return sum(stage is None or getattr(layer, stage) for layer in layers)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Layers of each kind: in the model, quantized, matched, generated."""
+        """Layers of each kind: in the model, quantized, matched, generated here, drafted.
+
+        Where no program for an Intel GPU could be written, ``drafted`` is missing.
+        """
+        stages = ("quantized", "matched", "generated") + ("drafted",) * bool(self.drafted_for)
         return {
             kind: {"in the model": self.count(kind)}
-            | {stage: self.count(kind, stage) for stage in ("quantized", "matched", "generated")}
+            | {stage: self.count(kind, stage) for stage in stages}
             for kind in ("conv", "linear")
         }
 
@@ -140,6 +153,7 @@ class Evidence:
             why, fix = self._why_not_lowered()
             cause = f"{len(missing)} quantized layers have no int8 kernel ({names}): {why}"
             raise EvidenceError(cause, fix)
+        self._require_drafted()
         saturating = self.device == "cpu" and not cpu_has_vnni()
         usual = MIN_SQNR_SATURATING if saturating else MIN_SQNR_TO_REFERENCE
         least = max(MIN_SQNR_SATURATING, min(usual, self.sqnr_reference_to_fp32 - ROUNDING))
@@ -150,6 +164,16 @@ class Evidence:
             )
             fix = "Compare on another device or with ONEDNN_MAX_CPU_ISA unset, and report it."
             raise EvidenceError(cause, fix)
+
+    def _require_drafted(self) -> None:
+        missing = [layer.name for layer in self.layers if layer.quantized and not layer.drafted]
+        if missing and self.drafted_for:
+            names = ", ".join(missing[:3] + ["…"] * (len(missing) > 3))
+            raise EvidenceError(
+                f"{len(missing)} quantized layers have no int8 call in the program drafted for "
+                f"{self.drafted_for} ({names}).",
+                "Read the program: draft_for_xpu(...).compilation.code, around these layers.",
+            )
 
     def _why_not_lowered(self) -> tuple[str, str]:
         if self.device == "cuda":
@@ -176,6 +200,9 @@ class Evidence:
 
     def _repr_html_(self) -> str:
         title = "left in floating point"
+        drafted = f"Drafted for {self.drafted_for}, not executed there."
+        if not self.drafted_for:
+            drafted = f"Not drafted for an Intel GPU: {self.not_drafted}"
         none = f"<p>No conv or linear was {title}.</p>"
         left = "".join(
             f"<li>{html.escape(name)}: {html.escape(reason or 'reason unknown')}</li>"
@@ -186,7 +213,8 @@ class Evidence:
             f"the Q/DQ reference, {self.sqnr_to_fp32:.1f} dB against fp32. {'; '.join(self.notes)}"
             f"</p>{pandas.DataFrame(self.counts()).T.to_html()}"
             + (f"<details><summary>{title}</summary><ul>{left}</ul></details>" if left else none)
-            + f"<p>Between the int8 kernels: {html.escape(', '.join(self.other_kernels))}</p>"
+            + f"<p>{html.escape(drafted)}</p>"
+            f"<p>Between the int8 kernels: {html.escape(', '.join(self.other_kernels))}</p>"
         )
 
 
@@ -195,6 +223,7 @@ def collect_evidence(
     converted: fx.GraphModule,
     lowered: Lowered,
     example_inputs: tuple[torch.Tensor, ...],
+    draft: Draft | None = None,
 ) -> Evidence:
     """Follow every conv and linear from the converted graph to the generated code, by name.
 
@@ -211,6 +240,8 @@ def collect_evidence(
         From `xpuqlib.recipe.lower`.
     example_inputs : tuple of torch.Tensor
         Inputs to compare the outputs on, of the lowered shape.
+    draft : Draft, optional
+        Of this converted model; by default it is drafted here, as it was lowered.
 
     Returns
     -------
@@ -220,14 +251,27 @@ def collect_evidence(
         outputs = [flat_output(run(*example_inputs)) for run in (model, converted, lowered)]
     fp32, reference, result = outputs
     compilation, found = lowered.compilation, quantizable_layers(converted)
-    stages = (compilation.matched, compilation.generated)
+    not_drafted = ""
+    try:
+        draft = draft or draft_for_xpu(
+            converted,
+            example_inputs,
+            freezing=lowered.freezing,
+            bf16_autocast=lowered.bf16_autocast,
+        )
+    except DraftError as error:
+        not_drafted = error.cause
+    stages = [compilation.matched, compilation.generated]
+    stages += [draft.compilation.generated if draft else ()]
     layers = []
     for layer, *calls in zip(found, *(match_calls(found, s) for s in stages), strict=True):
-        matched, generated = (call is not None for call in calls)
+        matched, generated, drafted = (call is not None for call in calls)
         quantized, reason = layer.scale is not None, layer.reason
         if quantized and not generated:
             reason = "quantized, but no int8 kernel was generated"
-        layers.append(LayerEvidence(layer.name, layer.kind, quantized, matched, generated, reason))
+        layers.append(
+            LayerEvidence(layer.name, layer.kind, quantized, matched, generated, drafted, reason)
+        )
     counters = {kind: f"q{kind}_weight_prepack_matcher_count" for kind in ("conv", "linear")}
     return Evidence(
         layers=tuple(layers),
@@ -242,6 +286,8 @@ def collect_evidence(
         notes=lowered.notes,
         matcher_counts={kind: compilation.counters.get(c, 0) for kind, c in counters.items()},
         other_kernels=compilation.other_kernels,
+        drafted_for=draft.gpu.name if draft else "",
+        not_drafted=not_drafted,
     )
 
 

@@ -72,7 +72,8 @@ class FakeConstants:
         return copied
 
     def _paired(self, name: str, value: torch.Tensor) -> torch.Tensor:
-        self._pairs[name] = (self.fake(value), value.detach().cpu())
+        value = value.detach().cpu()
+        self._pairs[name] = (_readable(self.fake(value), value), value)
         return self._pairs[name][0]
 
     def _move_code(self, module: fx.GraphModule) -> None:
@@ -111,7 +112,7 @@ class FakeConstants:
         def replaced(module: fx.GraphModule, node: fx.Node, constant: torch.Tensor) -> None:
             name = f"folded_{len(self.values)}"
             self.values[name] = self._value(node)
-            replace(module, node, constant, name)
+            replace(module, node, _readable(constant, self.values[name]), name)
 
         def deduced(interpreter: fx.Interpreter, node: fx.Node) -> Any:
             if not _PREPACK.match(str(node.target)):
@@ -145,6 +146,12 @@ class FakeConstants:
         if _PREPACK.match(str(node.target)) and self.device == "xpu":
             return _prepacked(node, args[0])
         return node.target(*args, **_on_cpu(kwargs))
+
+
+def _readable(fake: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Let Inductor read a small constant, which it writes into the code as numbers."""
+    fake.item, fake.tolist = value.item, value.tolist
+    return fake
 
 
 def _on_cpu(arguments: dict[str, Any]) -> dict[str, Any]:

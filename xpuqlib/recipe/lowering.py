@@ -70,6 +70,8 @@ class Lowered:
     bf16_autocast : bool
         Whether it was compiled, and so runs, under autocast to bfloat16; an autocast around the
         call changes nothing.
+    freezing : bool
+        As it was asked for. On cuda it is off all the same, as `compilation` says.
     """
 
     compiled: Callable[..., torch.Tensor]
@@ -79,6 +81,7 @@ class Lowered:
     mode: str
     notes: tuple[str, ...]
     bf16_autocast: bool = False
+    freezing: bool = True
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Run without gradients; LoweringError for another shape, dtype or device."""
@@ -154,7 +157,7 @@ def lower(
     if pt2e_home() == "torchao":
         import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer  # noqa: F401
     device = example_inputs[0].device
-    notes = []
+    notes, asked = [], freezing
     quantized = isinstance(converted, fx.GraphModule) and "quantized_decomposed" in converted.code
     if device.type == "cuda":
         freezing = False
@@ -195,7 +198,9 @@ the SQNR against the Q/DQ reference."""
             raise LoweringError(cause, fix) from error
     mode = MODES[device.type] if compilation.generated else "reference"
     signature = _signature(example_inputs)
-    return Lowered(compiled, compilation, signature, device, mode, tuple(notes), bf16_autocast)
+    return Lowered(
+        compiled, compilation, signature, device, mode, tuple(notes), bf16_autocast, asked
+    )
 
 
 def rewrite_for(

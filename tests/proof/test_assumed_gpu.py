@@ -1,0 +1,69 @@
+import sys
+from types import FunctionType
+
+import pytest
+import torch
+from conftest import calls_of
+
+from xpuqlib.errors import DraftError
+from xpuqlib.proof.assumed_gpu import ASSUMED_GPUS, assume_gpu, assumed_gpu
+from xpuqlib.proof.draft import draft_for_xpu
+from xpuqlib.recipe.lowering import lower
+
+without_xpu = pytest.mark.skipif(torch.xpu.is_available(), reason="here is a real Intel GPU")
+
+
+def stand_ins() -> list[str]:
+    """Names in torch's modules and classes that belong to what stands in for a GPU."""
+    ours = ("xpuqlib.proof.assumed_gpu", "xpuqlib.proof.fake_constants", "xpuqlib.proof.program")
+    found = []
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] not in ("torch", "torchao", "triton"):
+            continue
+        classes = [value for value in list(vars(module).values()) if type(value) is type]
+        for place in [module, *classes]:
+            for attribute, value in list(vars(place).items()):
+                if isinstance(value, staticmethod):
+                    value = value.__func__
+                if isinstance(value, FunctionType) and value.__module__ in ours:
+                    found.append(f"{place.__name__}.{attribute}")
+    return found
+
+
+@without_xpu
+def test_the_gpu_is_there_only_meanwhile():
+    assert not torch.xpu.is_available()
+    with assume_gpu(assumed_gpu(None)):
+        assert torch.xpu.is_available()
+        assert "torch.xpu.is_available" in stand_ins()
+    assert not torch.xpu.is_available()
+    assert stand_ins() == []
+
+
+@without_xpu
+def test_nothing_stays_when_something_fails(tiny_flow):
+    with pytest.raises(DraftError):
+        draft_for_xpu(tiny_flow.converted, (torch.randn(8, 4, 16, 16),))
+    assert not torch.xpu.is_available()
+    assert stand_ins() == []
+
+
+@without_xpu
+def test_a_draft_leaves_compilation_for_the_cpu_as_it_was(tiny_flow):
+    before = lower(tiny_flow.converted, tiny_flow.inputs).compilation
+    draft_for_xpu(tiny_flow.converted, tiny_flow.inputs)
+    after = lower(tiny_flow.converted, tiny_flow.inputs).compilation
+    assert calls_of(after.code) == calls_of(before.code)
+    assert stand_ins() == []
+
+
+def test_the_first_gpu_of_the_table_is_the_default():
+    chosen = next(iter(ASSUMED_GPUS))
+    assert assumed_gpu(chosen) is ASSUMED_GPUS[chosen]
+    if not torch.xpu.is_available():
+        assert assumed_gpu(None) is ASSUMED_GPUS[chosen]
+
+
+def test_an_unknown_gpu_is_refused_with_those_that_are_known():
+    with pytest.raises(DraftError, match=r"'arc-a380'(?s:.*)max-1100, arc-b580, arc-a770"):
+        assumed_gpu("arc-a380")

@@ -1,0 +1,103 @@
+import pytest
+import torch
+from conftest import Flow, quantize
+from torch import nn
+
+from xpuqlib.proof.draft import Draft, draft_for_xpu
+from xpuqlib.proof.graph import quantizable_layers
+from xpuqlib.recipe.pt2e import capture
+
+
+@pytest.fixture(scope="module")
+def resnet_draft(resnet_flow: Flow) -> Draft:
+    return draft_for_xpu(resnet_flow.converted, resnet_flow.inputs)
+
+
+def test_every_layer_of_resnet18_is_an_int8_call(resnet_flow, resnet_draft):
+    names = [layer.name for layer in quantizable_layers(resnet_flow.converted)]
+    assert sorted(call.layer for call in resnet_draft.calls) == sorted(names)
+    assert resnet_draft.compilation.code.count("torch.ops.onednn.qconv") == 20
+    assert resnet_draft.compilation.code.count("torch.ops.onednn.qlinear") == 1
+
+
+def test_a_call_says_what_it_reads_writes_and_adds(resnet_draft):
+    calls = {call.layer: call for call in resnet_draft.calls}
+    assert {call.reads for call in calls.values()} == {"int8"}
+    assert calls["layer1.0.conv1"].writes == "int8"
+    assert calls["layer1.0.conv2"].adds == "int8"
+    assert calls["layer1.0.conv2"].post_operators == ("sum", "relu")
+    assert calls["layer2.0.downsample.0"].post_operators == ()
+    assert calls["fc"].writes == "fp32"
+    assert len(resnet_draft.table()) == 21
+
+
+def test_max_pool_and_quantize_are_one_kernel_of_the_gpu(resnet_draft):
+    [pool] = [name for name in resnet_draft.kernels if "max_pool2d" in name]
+    assert "quantize_per_tensor" in pool
+    assert "libdevice" in resnet_draft.kernels[pool] or "tl." in resnet_draft.kernels[pool]
+    calls = {call.layer: call for call in resnet_draft.calls}
+    assert calls["conv1"].writes == "fp32"  # so no int8 max-pool, and no rewrite
+
+
+def test_each_call_names_its_own_weight(resnet_draft):
+    weights = [call.weight for call in resnet_draft.calls]
+    assert len(set(weights)) == 21
+    for call in resnet_draft.calls:
+        assert resnet_draft.constants[call.weight].dtype == torch.int8
+
+
+def test_without_freezing_the_program_has_no_int8_call(tiny_flow):
+    draft = draft_for_xpu(tiny_flow.converted, tiny_flow.inputs, freezing=False)
+    assert draft.calls == ()
+    assert "torch.ops.onednn.q" not in draft.compilation.code
+    assert draft.kernels
+
+
+def test_the_batch_size_is_in_the_program(tiny_flow):
+    [x] = tiny_flow.inputs
+    converted = quantize(capture(tiny_flow.model, (x[:5],)), x[:5])
+    assert "(5, 3, 16, 16)" in draft_for_xpu(converted, (x[:5],)).compilation.code
+
+
+def test_under_autocast_bf16_stands_between_the_calls(tiny_flow):
+    draft = draft_for_xpu(tiny_flow.converted, tiny_flow.inputs, bf16_autocast=True)
+    assert {call.writes for call in draft.calls} == {"bf16"}
+    plain = draft_for_xpu(tiny_flow.converted, tiny_flow.inputs)
+    assert {call.writes for call in plain.calls} == {"fp32"}
+
+
+def test_the_assumed_gpu_is_in_the_program_and_is_named(tiny_flow):
+    draft = draft_for_xpu(tiny_flow.converted, tiny_flow.inputs, gpu="arc-a770")
+    assert "'has_fp64': False" in draft.compilation.code
+    assert "Intel Arc A770" in draft._repr_html_()
+    assert "not executed" in draft._repr_html_()
+
+
+class EqualPools(nn.Module):
+    """A max-pool between two uses of one scale: Inductor makes an int8 max-pool of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        return self.second(x) + self.second(nn.functional.max_pool2d(x, 3, 1, 1))
+
+
+def test_a_constant_that_the_model_makes_itself_moves_to_the_gpu():
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(16, 16)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            mask = torch.zeros(4, 16)
+            mask[1:3] = 1.0
+            return self.linear(torch.roll(x, 1, 0)) * mask
+
+    torch.manual_seed(0)
+    model, x = Shifted().eval(), torch.randn(4, 16)
+    draft = draft_for_xpu(quantize(capture(model, (x,)), x), (x,))
+    assert len(draft.calls) == 1
+    assert "empty_strided_cpu(" not in draft.compilation.code
