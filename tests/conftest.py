@@ -1,6 +1,5 @@
 import importlib.metadata
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -26,6 +25,7 @@ for _name, _value in {
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from torch import fx, nn
+from torchvision.models.googlenet import Inception
 
 from xpuqlib.machine.environment import current_track
 from xpuqlib.material.data import load_data
@@ -161,14 +161,6 @@ def quantize(captured: fx.GraphModule, *inputs: torch.Tensor) -> fx.GraphModule:
     return convert_pt2e(prepared)
 
 
-def calls_of(program: str) -> list[str]:
-    """The lines that a program executes, with one name for all constants and the input."""
-    body = program[program.index("def call(") : program.index("runner =")]
-    lines = [line for line in body.splitlines() if not line.strip().startswith(("#", "assert_"))]
-    text = re.sub(r"\b(constant|folded|_frozen_param)\w*", "constant", "\n".join(lines))
-    return re.sub(r"\b(arg\d+_1|x)\b", "input", text).splitlines()
-
-
 class TinyNet(nn.Module):
     """A conv and a linear: 16 channels, so that the scale is a named constant, and 4, inlined."""
 
@@ -179,6 +171,21 @@ class TinyNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.linear(self.conv(x).relu().mean((2, 3)))
+
+
+class Inceptions(nn.Module):
+    """Two blocks of GoogLeNet: max-pools between int8 values of different scales."""
+
+    def __init__(self, ceil_mode: bool) -> None:
+        super().__init__()
+        self.first = Inception(3, 8, 8, 8, 8, 8, 8)
+        self.second = Inception(32, 8, 8, 8, 8, 8, 8)
+        self.pool = nn.MaxPool2d(3, 2, ceil_mode=ceil_mode)
+        self.last = nn.Conv2d(32, 8, 1)
+
+    def forward(self, x):
+        x = self.second(self.pool(self.second(self.first(x))))
+        return self.last(x)
 
 
 @dataclass

@@ -1,10 +1,13 @@
 import pytest
 import torch
-from conftest import Flow, quantize
+from conftest import Flow, Inceptions, quantize
 from torch import nn
 
+from xpuqlib.proof import draft as draft_module
+from xpuqlib.proof.closeness import flat_output, sqnr
 from xpuqlib.proof.draft import Draft, draft_for_xpu
 from xpuqlib.proof.graph import quantizable_layers
+from xpuqlib.proof.simulation import simulate
 from xpuqlib.recipe.pt2e import capture
 
 
@@ -73,16 +76,21 @@ def test_the_assumed_gpu_is_in_the_program_and_is_named(tiny_flow):
     assert "not executed" in draft._repr_html_()
 
 
-class EqualPools(nn.Module):
-    """A max-pool between two uses of one scale: Inductor makes an int8 max-pool of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.first(x)
-        return self.second(x) + self.second(nn.functional.max_pool2d(x, 3, 1, 1))
+@pytest.mark.parametrize(("rewritten", "decibels"), [(True, (40, 200)), (False, (0, 25))])
+def test_an_intel_gpu_would_get_int8_max_pools_wrong_without_the_rewrite(
+    monkeypatch, rewritten, decibels
+):
+    torch.manual_seed(0)
+    model, x = Inceptions(ceil_mode=False).eval(), torch.randn(2, 3, 16, 16)
+    converted = quantize(capture(model, (x,)), x)
+    if not rewritten:
+        monkeypatch.setattr(draft_module, "rewrite_for", lambda device, model, pools: (model, []))
+    draft = draft_for_xpu(converted, (x,))
+    assert draft.compilation.code.count("= torch.ops.quantized.max_pool2d") > 0
+    with torch.no_grad():
+        reference = flat_output(converted(x))
+    least, most = decibels
+    assert least < sqnr(reference, simulate(draft, (x,)).output) < most
 
 
 def test_a_constant_that_the_model_makes_itself_moves_to_the_gpu():

@@ -2,11 +2,11 @@ import re
 
 import pytest
 import torch
-from conftest import Flow, calls_of
+from conftest import Flow
 
 from xpuqlib.errors import DraftError
 from xpuqlib.proof.fake_constants import FakeConstants
-from xpuqlib.proof.program import write_program
+from xpuqlib.proof.program import executed_lines, write_program
 from xpuqlib.recipe.lowering import lower, rewrite_for
 
 
@@ -20,15 +20,15 @@ def written_for_cpu(flow: Flow, bf16_autocast: bool = False) -> str:
 
 def test_asked_for_the_cpu_it_writes_what_lower_runs_there(resnet_flow):
     real = resnet_flow.lowered.compilation.code
-    assert sum("torch.ops.onednn.q" in line for line in calls_of(real)) == 21
-    assert calls_of(written_for_cpu(resnet_flow)) == calls_of(real)
+    assert sum("torch.ops.onednn.q" in line for line in executed_lines(real)) == 21
+    assert executed_lines(written_for_cpu(resnet_flow)) == executed_lines(real)
 
 
 def test_so_it_does_under_autocast(tiny_flow):
     lowered = lower(tiny_flow.converted, tiny_flow.inputs, bf16_autocast=True)
-    written = calls_of(written_for_cpu(tiny_flow, bf16_autocast=True))
-    assert written == calls_of(lowered.compilation.code)
-    assert written != calls_of(written_for_cpu(tiny_flow))
+    written = executed_lines(written_for_cpu(tiny_flow, bf16_autocast=True))
+    assert written == executed_lines(lowered.compilation.code)
+    assert written != executed_lines(written_for_cpu(tiny_flow))
 
 
 def test_what_cannot_be_written_is_named_with_its_cause(tiny_flow):

@@ -3,9 +3,8 @@ import math
 
 import pytest
 import torch
-from conftest import DEVICES, prepare, quantize
+from conftest import DEVICES, Inceptions, prepare, quantize
 from torch import nn
-from torchvision.models.googlenet import Inception
 
 from xpuqlib.errors import LoweringError
 from xpuqlib.machine.device import cpu_has_vnni
@@ -185,21 +184,6 @@ def test_nan_is_the_documented_exception():
     [kept] = module(x)
     assert torch.isfinite(lost).all()
     assert kept.item() == pytest.approx(5.0)
-
-
-class Inceptions(nn.Module):
-    """Two blocks of GoogLeNet: max-pools between int8 values of different scales."""
-
-    def __init__(self, ceil_mode: bool) -> None:
-        super().__init__()
-        self.first = Inception(3, 8, 8, 8, 8, 8, 8)
-        self.second = Inception(32, 8, 8, 8, 8, 8, 8)
-        self.pool = nn.MaxPool2d(3, 2, ceil_mode=ceil_mode)
-        self.last = nn.Conv2d(32, 8, 1)
-
-    def forward(self, x):
-        x = self.second(self.pool(self.second(self.first(x))))
-        return self.last(x)
 
 
 @pytest.mark.parametrize("ceil_mode", [pytest.param(False, marks=pytest.mark.slow), True])

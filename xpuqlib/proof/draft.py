@@ -18,7 +18,7 @@ from xpuqlib.proof.program import write_program
 from xpuqlib.recipe.compilation import Compilation
 from xpuqlib.recipe.lowering import rewrite_for
 
-__all__ = ["Draft", "DraftError", "DraftedCall", "draft_for_xpu"]
+__all__ = ["Draft", "DraftError", "draft_for_xpu"]
 
 _TRITON_KERNEL = re.compile(
     r"^(triton_\w+) = async_compile\.triton\('\w+', '''\n(.*?)^'''", re.M | re.S

@@ -31,7 +31,7 @@ from xpuqlib.machine.environment import pt2e_home
 from xpuqlib.proof.fake_constants import FakeConstants
 from xpuqlib.recipe.compilation import Compilation, read_compilation
 
-__all__ = ["write_program"]
+__all__ = ["executed_lines", "write_program"]
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of a Python function, in Inductor's assertions
 
@@ -107,6 +107,18 @@ def write_program(
         fix = "Update torch and torchao, or look at the program on a machine with an Intel GPU."
         raise DraftError(f"{cause}{type(error).__name__}: {first_line}", fix) from error
     raise DraftError(f"Inductor wrote no program for {device}.", "Draft a model that computes.")
+
+
+def executed_lines(program: str) -> list[str]:
+    """Give the lines that a program executes, with one name for all constants and the inputs.
+
+    Two programs with the same lines make the same calls in the same order, on tensors of the same
+    shapes, strides and dtypes.
+    """
+    body = re.search(r"def call\(.*?^(?=runner =|def benchmark)", program, re.M | re.S)
+    lines = [line for line in body[0].splitlines() if not line.strip().startswith(("#", "assert_"))]
+    text = re.sub(r"\b(constant|folded|_frozen_param)\w*", "constant", "\n".join(lines))
+    return re.sub(r"\b(arg\d+_1|x)\b", "input", text).splitlines()
 
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:

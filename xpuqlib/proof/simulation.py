@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import operator
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +30,11 @@ from xpuqlib.recipe.lowering import rewrite_for
 from xpuqlib.recipe.passes import OFFSET
 
 __all__ = ["Simulation", "compare_codes", "reference_codes", "rehearsed_codes", "simulate"]
+
+_QUANTIZE = torch.ops.quantized_decomposed.quantize_per_tensor.default
+_DEQUANTIZE = torch.ops.quantized_decomposed.dequantize_per_tensor.default
+_MAX_POOL = re.compile(r"max_pool(2d)?_with_(indices|offsets)")
+_INT8_MAX_POOL = re.compile(r"= torch\.ops\.quantized\.max_pool2d")
 
 _POST_OPERATORS: dict[str, Callable[..., torch.Tensor]] = {
     "none": lambda x: x,
@@ -75,7 +83,40 @@ def simulate(draft: Draft, inputs: tuple[torch.Tensor, ...]) -> Simulation:
     DraftError
         If the graph holds a post-operator that is not known here.
     """
-    return _run(draft.graph, draft.constants, draft.calls, inputs, _exactly)
+    graph = _as_in_the_program(draft)
+    return _run(graph, draft.constants, draft.calls, inputs, _exactly)
+
+
+def _as_in_the_program(draft: Draft) -> fx.Graph:
+    """Copy the graph with the int8 max-pools that Inductor makes after this graph was kept.
+
+    It takes codes for values without a look at their scales, and drops ``ceil_mode``.
+    """
+    graph, made = copy.deepcopy(draft.graph), 0
+    for node in list(graph.nodes):
+        taken = node.args[0] if node.target is operator.getitem else None
+        if taken is None or not _MAX_POOL.search(str(taken.target)):
+            continue
+        users = [*taken.users, *taken.args[0].users, *node.users]
+        quantize = next(iter(node.users))
+        if (taken.args[0].target, quantize.target) == (_DEQUANTIZE, _QUANTIZE) and len(users) == 3:
+            with graph.inserting_before(quantize):
+                codes = taken.args[0].args[0]
+                pooled = graph.call_function(_pool_codes, (codes, *taken.args[1:5]))
+            quantize.replace_all_uses_with(pooled)
+            made += 1
+    graph.eliminate_dead_code()
+    written = len(_INT8_MAX_POOL.findall(draft.compilation.code))
+    if made != written:
+        cause = f"The program has {written} int8 max-pools, its graph gives {made}"
+        raise DraftError(f"{cause}: the simulation would be another program's.", "Report it.")
+    return graph
+
+
+def _pool_codes(codes: torch.Tensor, *window: Any) -> torch.Tensor:
+    kernel, stride, padding, dilation = window
+    pooled = F.max_pool2d(codes.double(), kernel, stride or kernel, padding, dilation)
+    return pooled.to(codes.dtype)
 
 
 def rehearsed_codes(
@@ -145,7 +186,7 @@ def _next_quantize(node: fx.Node) -> fx.Node | None:
     waiting = [node]
     while waiting:
         node = waiting.pop(0)
-        if node.target is torch.ops.quantized_decomposed.quantize_per_tensor.default:
+        if node.target is _QUANTIZE:
             return node
         waiting += [user for user in node.users if not layer_kind(user)]
     return None
