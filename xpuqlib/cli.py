@@ -58,6 +58,9 @@ Proof = Annotated[bool, Option("--check", help="Prove through nbgrader that the 
 Weights = Annotated[str, Option(metavar="digits|imagenet", help="imagenet: these, too.")]
 Models = Annotated[Strings, Option("--model", metavar="|".join(MODELS), help="All if none.")]
 Whole = Annotated[bool, Option("--check", help="Only compare the caches with the manifest.")]
+TorchvisionNames = Annotated[Strings, Argument(help="Classification models of torchvision.")]
+Programs = Annotated[Path, Option(help="Folder for the programs, a file for each model.")]
+ToCheck = Annotated[Path | None, Option("--check", help="Compare a file with the GPU's program.")]
 Markdown = Annotated[bool, Option("--markdown", help="As in the README.")]
 
 
@@ -202,6 +205,38 @@ def parameters(notebook: OneName = None, markdown: Markdown = False) -> None:
             print(f"| {' | '.join(row)} |")
     else:
         _print_table(table.columns, rows)
+
+
+@app.command()
+def draft(
+    models: TorchvisionNames = None,
+    p: Value = None,
+    out: Programs = Path("drafts"),
+    check: ToCheck = None,
+) -> None:
+    """Write and simulate the programs for an Intel GPU; exit 1 if a layer lacks its int8 call."""
+    from xpuqlib.runner import drafts, parameters
+
+    if bool(models) == bool(check):
+        raise ParameterError("Name models, or a file to --check.", "xpuq draft resnet18")
+    if check:
+        differences = drafts.check_draft(check)
+        say("\n".join(differences) or "The program that Inductor writes here executes the same.")
+        raise Exit(bool(differences))
+    values = parameters.split_assignments(p or [])
+    recipes, made = [drafts.read_recipe(model, values) for model in models], []
+    for number, recipe in enumerate(recipes, start=1):
+        CONSOLE.print(f"{number}/{len(recipes)} {recipe.model}", style="bold")
+        made.append(drafts.draft_model(recipe))
+        out.mkdir(parents=True, exist_ok=True)
+        made[-1].write(out / f"{recipe.model}.py")
+        for layer, reason in made[-1].left.items():
+            say(f"  not in int8: {layer}: {reason}")
+    rows = [one.row() for one in made]
+    title = "drafted and simulated, not executed"
+    _print_table(rows[0], (row.values() for row in rows), title=title)
+    say(f"Programs: {out}")
+    raise Exit(any(one.missing for one in made))
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 import ssl
@@ -28,8 +29,9 @@ from xpuqlib.names import MODELS, WEIGHTS
 __all__ = ["digits_weights", "load_model", "sha256"]
 
 RECIPE = 1  # goes into the cache's file names: a new training recipe never meets old weights
-# GoogLeNet's auxiliary heads exist only for training on ImageNet.
-BUILD_SETTINGS = {"googlenet": {"aux_logits": False, "init_weights": False}}
+# Auxiliary heads exist only for training on ImageNet.
+WITHOUT_HEADS = {"aux_logits": False, "init_weights": False}
+BUILD_SETTINGS = {"googlenet": WITHOUT_HEADS, "inception_v3": WITHOUT_HEADS}
 # All of them are OSErrors, as is a folder that cannot be written.
 NO_NETWORK = (urllib.error.URLError, ConnectionError, TimeoutError, ssl.SSLError)
 EPOCHS, BATCH, LEARNING_RATE, TRAINING_SIZE = 5, 32, 0.02, 32
@@ -47,7 +49,7 @@ def load_model(
     Parameters
     ----------
     name : str
-        One of `xpuqlib.names.MODELS`.
+        One of `xpuqlib.names.MODELS`; with random weights any classification model of torchvision.
     weights : str
         ``digits``: trained here once on scikit-learn's digits (10 classes), then cached.
         ``imagenet``: torchvision's own, downloaded (1000 classes).
@@ -63,10 +65,16 @@ def load_model(
     ModelError
         If a name is unknown, or ImageNet weights cannot be downloaded or kept.
     """
-    if name not in MODELS:
-        raise ModelError(f"There is no model {name!r} in this kit.", f"Use {', '.join(MODELS)}.")
     if weights not in WEIGHTS:
         raise ModelError(f"There are no weights {weights!r}.", f"Use {', '.join(WEIGHTS)}.")
+    known = MODELS
+    if weights == "random":
+        known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        near = difflib.get_close_matches(name, known) or MODELS
+        raise ModelError(
+            f"There is no model {name!r} with {weights} weights.", f"Use {', '.join(near)}."
+        )
     if weights == "digits":
         model = _build(name, classes=10)
         model.load_state_dict(torch.load(digits_weights(name), weights_only=True))
@@ -77,7 +85,8 @@ def load_model(
             torch.manual_seed(seed)
             model = _build(name, classes=1000)
             # Averaged over all batches, in training mode; without that all outputs are equal.
-            update_bn((torch.randn(8, 3, 64, 64) for _ in range(4)), model.train())
+            size = max(64, _least_size(name))
+            update_bn((torch.randn(8, 3, size, size) for _ in range(4)), model.train())
     return model.eval().to(device)
 
 
@@ -126,6 +135,11 @@ def sha256(path: Path) -> str:
 def _build(name: str, classes: int) -> nn.Module:
     settings = BUILD_SETTINGS.get(name, {})
     return torchvision.models.get_model(name, weights=None, num_classes=classes, **settings)
+
+
+def _least_size(name: str) -> int:
+    """Pixels of the smallest side that a model takes, by torchvision's registry."""
+    return max(torchvision.models.get_model_weights(name).DEFAULT.meta["min_size"])
 
 
 def _imagenet(name: str) -> nn.Module:

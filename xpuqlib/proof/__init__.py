@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "assumed_gpu": ["ASSUMED_GPUS", "AssumedGPU", "assume_gpu", "assumed_gpu"],
         "draft": ["Draft", "DraftError", "draft_for_xpu"],
-        "fake_constants": ["FakeConstants"],
+        "fake_constants": ["FakeConstants", "move_code"],
         "int8_calls": [
             "DraftedCall",
             "describe_calls",

@@ -20,7 +20,7 @@ from torch._inductor.fx_passes.joint_graph import UniformValueConstantFolder
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
-__all__ = ["FakeConstants"]
+__all__ = ["FakeConstants", "move_code"]
 
 _PREPACK = re.compile(r"onednn\.q(conv|linear)_prepack")
 
@@ -68,21 +68,13 @@ class FakeConstants:
                         store[name] = nn.Parameter(fake, False) if _is_parameter(value) else fake
             vars(module).update(plain)
             if isinstance(module, fx.GraphModule):
-                self._move_code(module)
+                move_code(module, self.device)
         return copied
 
     def _paired(self, name: str, value: torch.Tensor) -> torch.Tensor:
         value = value.detach().cpu()
         self._pairs[name] = (_readable(self.fake(value), value), value)
         return self._pairs[name][0]
-
-    def _move_code(self, module: fx.GraphModule) -> None:
-        for node in list(module.graph.nodes):
-            if node.op == "call_module" and str(node.target).endswith("_guards_fn"):
-                module.graph.erase_node(node)  # it compares shapes, and needs values
-            elif "device" in node.kwargs:
-                node.update_kwarg("device", torch.device(self.device))
-        module.recompile()
 
     def in_graph(self, exported: ExportedProgram) -> fx.GraphModule:
         """Take the graph of an exported program, with the constants in it instead of as inputs."""
@@ -146,6 +138,19 @@ class FakeConstants:
         if _PREPACK.match(str(node.target)) and self.device == "xpu":
             return _prepacked(node, args[0])
         return node.target(*args, **_on_cpu(kwargs))
+
+
+def move_code(graph_module: fx.GraphModule, device: str) -> None:
+    """Let a captured graph make its own constants on another device, in place.
+
+    Its check of input shapes is dropped: it needs tensors with values.
+    """
+    for node in list(graph_module.graph.nodes):
+        if node.op == "call_module" and str(node.target).endswith("_guards_fn"):
+            graph_module.graph.erase_node(node)
+        elif "device" in node.kwargs:
+            node.update_kwarg("device", torch.device(device))
+    graph_module.recompile()
 
 
 def _readable(fake: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
