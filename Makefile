@@ -20,7 +20,7 @@ TORCH_ipex := "torch==2.8.*" "torchvision==0.23.*"
 NBVAL := --nbval-lax --nbval-current-env
 
 .PHONY: run test check claims nbval lint format lab notebooks benchmark benchmark-runner benchmark-sweep \
-	benchmark-classroom benchmark-explorers benchmark-overhead clean
+	benchmark-classroom benchmark-explorers benchmark-overhead benchmark-drafts clean
 ifneq ($(TORCH_INDEX),$(RECORDED_INDEX))
 .PHONY: $(STAMP)
 endif
@@ -78,6 +78,9 @@ benchmark-explorers: $(STAMP) ## from a moved control to its new figure, against
 
 benchmark-overhead: $(STAMP) ## a call of what lower returns, against the compiled model alone
 	$(BIN)/python benchmarks/overhead.py $(ARGS)
+
+benchmark-drafts: $(STAMP) ## drafting and simulating the programs of six models for an Intel GPU
+	$(BIN)/python benchmarks/drafts.py $(ARGS)
 
 clean: ## remove both venvs, results and caches of this folder
 	rm -rf .venv .venv-ipex runs build *.egg-info .pytest_cache .ruff_cache

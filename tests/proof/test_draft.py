@@ -111,3 +111,25 @@ def test_a_constant_that_the_model_makes_itself_moves_to_the_gpu():
     draft = draft_for_xpu(quantize(capture(model, (x,)), x), (x,))
     assert len(draft.calls) == 1
     assert "empty_strided_cpu(" not in draft.compilation.code
+
+
+def test_attention_is_drafted_and_simulated():
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention, self.linear = (
+                nn.MultiheadAttention(32, 2, batch_first=True),
+                nn.Linear(32, 16),
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(self.attention(x, x, x, need_weights=False)[0])
+
+    torch.manual_seed(0)
+    model, x = Attention().eval(), torch.randn(2, 8, 32)
+    converted = quantize(capture(model, (x,)), x)
+    draft = draft_for_xpu(converted, (x,))
+    assert [call.layer for call in draft.calls] == ["linear"]
+    assert "scaled_dot_product_fused_attention_overrideable" in draft.compilation.code
+    with torch.no_grad():
+        assert sqnr(flat_output(converted(x)), simulate(draft, (x,)).output) > 40

@@ -13,7 +13,7 @@ LAYERS = [
     {"name": "conv1", "generated": True, "reason": ""},
     {"name": "fc", "generated": False, "reason": "has <no> int8 kernel"},
 ]
-COUNTS = {"conv": {"in the model": 2, "generated": 1}, "linear": {"in the model": 0}}
+COUNTS = {"conv": {"in the model": 2, "generated": 1, "drafted": 2}, "linear": {"in the model": 0}}
 
 
 def result(path, lesson="03_a", parameters=None, outcome="rehearsed", evidence=None, **metrics):
@@ -54,9 +54,10 @@ def test_a_lesson_is_a_row_with_its_evidence(tmp_path):
     evidence = {"counts": COUNTS, "layers": LAYERS, "sqnr_to_fp32": 41.84}
     one = result(tmp_path / "03_a.ipynb", evidence=evidence)
     (tmp_path / "03_a.html").touch()
-    lesson, mode, kernels, closeness, claims, seconds, left = row([one])
+    lesson, mode, kernels, drafted, closeness, claims, seconds, left = row([one])
     assert lesson.split() == ["A", "&lt;title&gt;", "03_a"]
     assert (mode.split(), kernels) == (["rehearsed", "on", "cpu"], "1 of 2 conv")
+    assert drafted == "2 of 2 conv"
     assert (closeness, claims, seconds) == ("41.8", "–", "21")
     assert left.split("  ") == ["1 layers", " fc: has &lt;no&gt; int8 kernel"]
     assert '<a href="03_a.html"' in lessons_page([one])
@@ -78,10 +79,10 @@ def test_what_was_left_in_floating_point(tmp_path, evidence, left):
 def test_several_ways_of_quantizing_have_a_range(tmp_path):
     several = {"sqnr_to_fp32_db: PT2E": 41.81, "sqnr_to_fp32_db: none": None, "sqnr_x_db": 1.0}
     several |= {"sqnr_to_fp32_db, on blanks": -1.0, "sqnr_to_fp32_db: imperative": 38.5}
-    found = row([result(tmp_path / "a.ipynb", **several)])[3]
+    found = row([result(tmp_path / "a.ipynb", **several)])[4]
     assert found.startswith("38.5 to 41.8")
     assert "PT2E: 41.8" in found
-    assert row([result(tmp_path / "a.ipynb")])[3] == "–"
+    assert row([result(tmp_path / "a.ipynb")])[3:5] == ["–", "–"]
 
 
 def test_a_lesson_that_failed_says_why(tmp_path):

@@ -221,3 +221,22 @@ def test_a_claim_that_held_and_does_not_now_is_a_loss(tmp_path):
     assert compare([one(failed)], [one(held)]).empty
     assert compare([one(failed)], [one(failed)]).empty
     assert compare([one(held)], [one()]).empty
+
+
+def test_compare_reports_a_call_that_the_program_for_the_gpu_has_lost(tmp_path):
+    one = result(tmp_path / "a.ipynb", {"n": 1}, {})
+    records = [
+        one.record.model_copy(
+            update={"evidence": {"counts": {"conv": {"in the model": 2, "generated": 2} | stages}}}
+        )
+        for stages in ({"drafted": 2}, {"drafted": 1}, {})
+    ]
+    whole, fewer, none = ([replace(one, record=record)] for record in records)
+    [loss] = compare(whole, fewer).itertuples()
+    assert (loss.what, loss.before, loss.after) == (
+        "int8 calls drafted for an Intel GPU",
+        "2 of 2 conv",
+        "1 of 2 conv",
+    )
+    assert compare(whole, none).iloc[0]["after"] == "–"  # it could not be drafted
+    assert compare(none, whole).empty

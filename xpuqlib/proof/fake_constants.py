@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import operator
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -22,6 +23,8 @@ from torch.export import ExportedProgram
 
 __all__ = ["FakeConstants", "move_code"]
 
+FUSED_ATTENTION = torch.ops.aten._scaled_dot_product_fused_attention_overrideable.default
+_ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 _PREPACK = re.compile(r"onednn\.q(conv|linear)_prepack")
 
 
@@ -150,7 +153,19 @@ def move_code(graph_module: fx.GraphModule, device: str) -> None:
             graph_module.graph.erase_node(node)
         elif "device" in node.kwargs:
             node.update_kwarg("device", torch.device(device))
+        elif node.target is _ATTENTION and device == "xpu" and not torch.xpu._is_compiled():
+            _fuse_attention(graph_module.graph, node)
     graph_module.recompile()
+
+
+def _fuse_attention(graph: fx.Graph, node: fx.Node) -> None:
+    """Choose the fused kernel for an attention: a build without XPU cannot choose one for it."""
+    given = dict(zip(("attn_bias", "dropout_p", "is_causal"), node.args[3:], strict=False))
+    given |= {("attn_bias" if k == "attn_mask" else k): v for k, v in node.kwargs.items()}
+    with graph.inserting_before(node):
+        fused = graph.call_function(FUSED_ATTENTION, node.args[:3], given)
+        node.replace_all_uses_with(graph.call_function(operator.getitem, (fused, 0)))
+    graph.erase_node(node)
 
 
 def _readable(fake: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

@@ -81,16 +81,19 @@ class RunRecord(BaseModel):
         """Plain values."""
         return self.model_dump(mode="json")
 
-    def int8_kernels(self) -> str:
-        """Layers that run in int8 kernels, such as ``20 of 20 conv``; "–" without evidence."""
+    def int8_kernels(self, stage: str = "generated") -> str:
+        """Layers that reached a stage, such as ``20 of 20 conv``; "–" without evidence of it.
+
+        ``generated``: they run in int8 kernels. ``drafted``: in the program for an Intel GPU.
+        """
         counts = self.evidence.get("counts", {}).items()
-        kinds = {kind: stages for kind, stages in counts if stages["in the model"]}
-        found = [f"{n['generated']} of {n['in the model']} {kind}" for kind, n in kinds.items()]
+        kinds = {kind: n for kind, n in counts if n["in the model"] and stage in n}
+        found = [f"{n[stage]} of {n['in the model']} {kind}" for kind, n in kinds.items()]
         return ", ".join(found) or "–"
 
-    def int8_count(self) -> int:
-        """Count the layers that run in int8 kernels."""
-        return sum(stages["generated"] for stages in self.evidence.get("counts", {}).values())
+    def int8_count(self, stage: str = "generated") -> int:
+        """Count the layers that reached a stage; 0 without evidence of it."""
+        return sum(n.get(stage, 0) for n in self.evidence.get("counts", {}).values())
 
     def claims_held(self) -> str:
         """How many claims hold, such as ``7 of 7``; "–" for a record without any."""

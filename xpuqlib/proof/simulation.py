@@ -17,7 +17,7 @@ from torch import fx, nn
 from xpuqlib.errors import DraftError
 from xpuqlib.proof.closeness import flat_output, node_outputs
 from xpuqlib.proof.draft import Draft
-from xpuqlib.proof.fake_constants import FakeConstants
+from xpuqlib.proof.fake_constants import FUSED_ATTENTION, FakeConstants
 from xpuqlib.proof.graph import layer_kind, module_path
 from xpuqlib.proof.int8_calls import (
     DraftedCall,
@@ -88,10 +88,7 @@ def simulate(draft: Draft, inputs: tuple[torch.Tensor, ...]) -> Simulation:
 
 
 def _as_in_the_program(draft: Draft) -> fx.Graph:
-    """Copy the graph with the int8 max-pools that Inductor makes after this graph was kept.
-
-    It takes codes for values without a look at their scales, and drops ``ceil_mode``.
-    """
+    """Copy the graph, with int8 max-pools as Inductor makes them later: it looks at no scale."""
     graph, made = copy.deepcopy(draft.graph), 0
     for node in list(graph.nodes):
         taken = node.args[0] if node.target is operator.getitem else None
@@ -215,6 +212,10 @@ class _Interpreter(fx.Interpreter):
         return output
 
     def call_function(self, target: Any, args: tuple, kwargs: dict) -> Any:
+        if target is FUSED_ATTENTION:  # a CPU has no such kernel
+            given = dict(zip(("attn_bias", "dropout_p", "is_causal"), args[3:], strict=False))
+            mask = (given := given | kwargs).pop("attn_bias", None)
+            return (F.scaled_dot_product_attention(*args[:3], mask, **given),)
         return super().call_function(
             target, args, kwargs | {"device": "cpu"} if "device" in kwargs else kwargs
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from difflib import unified_diff
 from pathlib import Path
@@ -109,8 +110,8 @@ class DraftedModel:
             "model": self.recipe.model,
             "in int8": f"{self.layers - len(self.left)} of {self.layers}",
             "Triton kernels": len(self.draft.kernels),
-            "dB, simulated": f"{self.sqnr_to_reference:.1f}",
-            "dB, Q/DQ to fp32": f"{self.sqnr_reference_to_fp32:.1f}",
+            "dB, simulated": _decibels(self.sqnr_to_reference),
+            "dB, Q/DQ to fp32": _decibels(self.sqnr_reference_to_fp32),
             "seconds": f"{self.draft.compilation.seconds:.1f}",
         }
 
@@ -124,6 +125,10 @@ class DraftedModel:
             f"{_MARK}{self.recipe.model_dump_json()}",
         )
         write_whole(path, "\n".join((*head, "", self.draft.compilation.code)))
+
+
+def _decibels(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.1f}"  # the model gives zeros
 
 
 def draft_model(recipe: Recipe) -> DraftedModel:

@@ -33,6 +33,7 @@ def lessons_page(results: list[Result]) -> str:
             "lesson": f"{_link(result, result.title)}<br><small>{_text(result.path.stem)}</small>",
             "mode": _outcome(result.outcome) + (f" on {record.device}" if record else ""),
             "int8 kernels": record.int8_kernels() if record else "–",
+            "drafted for an Intel GPU": record.int8_kernels("drafted") if record else "–",
             "SQNR to fp32 (dB)": _closeness(result),
             "claims that hold": _claims(result),
             "seconds": f"{result.seconds:.0f}",
@@ -43,7 +44,8 @@ def lessons_page(results: list[Result]) -> str:
     with pandas.option_context("display.max_colwidth", None):
         return table.to_html(index=False, escape=False, border=0, classes="lessons") + (
             "<p>int8 kernels: convolutions and linear layers that run in one, of all in the model. "
-            "“–”: the lesson did not record it.</p>"
+            "drafted: those with an int8 call in the program that was written for an Intel GPU, "
+            "and not executed. “–”: the lesson did not record it.</p>"
         )
 
 
@@ -161,7 +163,7 @@ def _table(
     for name in several + varying(frame):
         table[name.removeprefix("parameters.")] = frame[name].map(_value)
     table["outcome"] = frame["outcome"].map(_outcome)
-    for name in frame.columns.intersection(["device", "int8_kernels"]):
+    for name in frame.columns.intersection(["device", "int8_kernels", "drafted"]):
         table[name.replace("_", " ")] = frame[name].map(_text)
     if "claims" in frame:
         table["claims that hold"] = list(map(_claims, results))

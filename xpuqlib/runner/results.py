@@ -181,6 +181,7 @@ def results_frame(results: list[Result]) -> pandas.DataFrame:
         if record:
             row |= {"device": record.device, "device_name": record.device_name}
             row |= {"int8_kernels": record.int8_kernels(), "int8_count": record.int8_count()}
+            row |= {"drafted": record.int8_kernels("drafted")}
             row |= {"claims": record.claims_held()}
             row |= {f"metrics.{name}": value for name, value in record.metrics.items()}
             row |= {"compiled_files": record.compiled_files, "track": record.track}
@@ -248,6 +249,9 @@ def _losses(old: Result, new: Result | None, slower: float, top1: float) -> Iter
         return
     if new.record.int8_count() < old.record.int8_count():
         yield "int8 kernels", old.record.int8_kernels(), new.record.int8_kernels()
+    if new.record.int8_count("drafted") < old.record.int8_count("drafted"):
+        drafted = (record.int8_kernels("drafted") for record in (old.record, new.record))
+        yield "int8 calls drafted for an Intel GPU", *drafted
     held_now = {claim.text: claim for claim in new.record.claims}
     for claim in old.record.claims:
         now = held_now.get(claim.text, claim)  # a lesson may say something else by now
