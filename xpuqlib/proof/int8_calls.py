@@ -13,7 +13,14 @@ from torch import fx
 from xpuqlib.proof.graph import match_calls, quantizable_layers
 from xpuqlib.recipe.compilation import Compilation, Int8Call, dtype_name
 
-__all__ = ["DraftedCall", "describe_calls", "int8_arguments", "is_int8_call", "with_values"]
+__all__ = [
+    "DraftedCall",
+    "describe_calls",
+    "int8_arguments",
+    "is_int8_call",
+    "rename_arguments",
+    "with_values",
+]
 
 _INT8_NODE = re.compile(r"onednn\.q(conv|linear)\w*_pointwise")
 
@@ -78,8 +85,13 @@ def int8_arguments(node: fx.Node, arguments: Sequence | None = None) -> dict[str
     arguments : sequence, optional
         Their values; by default the node's own, which are nodes, too.
     """
-    names = [_SAME.get(argument.name, argument.name) for argument in node.target._schema.arguments]
-    return dict(zip(names, node.args if arguments is None else arguments, strict=False))
+    names = [argument.name for argument in node.target._schema.arguments]
+    return rename_arguments(names, node.args if arguments is None else arguments)
+
+
+def rename_arguments(names: Sequence[str], values: Sequence) -> dict[str, Any]:
+    """Pair the arguments of an int8 operator with the names that convolutions have for them."""
+    return {_SAME.get(name, name): value for name, value in zip(names, values, strict=False)}
 
 
 def describe_calls(

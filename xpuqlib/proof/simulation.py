@@ -26,25 +26,22 @@ from xpuqlib.proof.int8_calls import (
     is_int8_call,
 )
 from xpuqlib.proof.program import write_program
+from xpuqlib.proof.stand_ins import exact_int8
 from xpuqlib.recipe.lowering import rewrite_for
 from xpuqlib.recipe.passes import OFFSET
 
-__all__ = ["Simulation", "compare_codes", "reference_codes", "rehearsed_codes", "simulate"]
+__all__ = [
+    "Simulation",
+    "compare_codes",
+    "reference_codes",
+    "rehearsed_codes",
+    "simulate",
+]
 
 _QUANTIZE = torch.ops.quantized_decomposed.quantize_per_tensor.default
 _DEQUANTIZE = torch.ops.quantized_decomposed.dequantize_per_tensor.default
 _MAX_POOL = re.compile(r"max_pool(2d)?_with_(indices|offsets)")
 _INT8_MAX_POOL = re.compile(r"= torch\.ops\.quantized\.max_pool2d")
-
-_POST_OPERATORS: dict[str, Callable[..., torch.Tensor]] = {
-    "none": lambda x: x,
-    "relu": F.relu,
-    "hardtanh": F.hardtanh,
-    "hardswish": F.hardswish,
-    "swish": F.silu,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-}
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def simulate(draft: Draft, inputs: tuple[torch.Tensor, ...]) -> Simulation:
         If the graph holds a post-operator that is not known here.
     """
     graph = _as_in_the_program(draft)
-    return _run(graph, draft.constants, draft.calls, inputs, _exactly)
+    return _run(graph, draft.constants, draft.calls, inputs, exact_int8)
 
 
 def _as_in_the_program(draft: Draft) -> fx.Graph:
@@ -234,66 +231,3 @@ def _run(
     written = interpreter.written
     codes = {call.layer: written[call.weight] for call in calls if call.weight in written}
     return Simulation(flat_output(output), codes)
-
-
-def _exactly(
-    *,
-    qx: torch.Tensor,
-    x_scale: float,
-    x_zero_point: int,
-    qw: torch.Tensor,
-    w_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    output_scale: float,
-    output_zero_point: int,
-    output_dtype: torch.dtype,
-    stride: list[int] | None = None,
-    padding: list[int] | None = None,
-    dilation: list[int] | None = None,
-    groups: int = 1,
-    attr: str = "none",
-    scalars: tuple = (),
-    qaccum: torch.Tensor | None = None,
-    accum_scale: float = 1.0,
-    accum_zero_point: int = 0,
-    binary_attr: str = "none",
-    alpha: float | None = 1.0,
-    unary_attr: str | None = "none",
-    unary_scalars: tuple = (),
-    algorithm: str | None = None,
-    unary_algorithm: str | None = None,
-    **not_needed: Any,
-) -> torch.Tensor:
-    whole, weight = qx.double() - x_zero_point, qw.double()  # sums stay below 2**53: exact
-    if stride is None:
-        products = whole @ weight
-        channels = (-1,)
-    else:
-        convolution = (F.conv1d, F.conv2d, F.conv3d)[qw.dim() - 3]
-        products = convolution(whole, weight, None, stride, padding, dilation, groups)
-        channels = (-1,) + (1,) * (qw.dim() - 2)
-    value = products * (x_scale * w_scale.double()).reshape(channels)
-    if bias is not None:
-        value = value + bias.double().reshape(channels)
-    value = _post_operator(value, attr, scalars, algorithm)
-    if qaccum is not None:
-        if binary_attr not in ("sum", "add"):
-            raise DraftError(f"The simulation does not know {binary_attr}.", "Report the model.")
-        added = accum_scale * (qaccum.double() - accum_zero_point)
-        value = _post_operator(value + added, unary_attr, unary_scalars, unary_algorithm)
-    if output_dtype not in (torch.int8, torch.uint8):
-        return value.to(output_dtype or torch.float32)
-    limits = torch.iinfo(output_dtype)
-    codes = (value / output_scale).round() + output_zero_point
-    return codes.clamp(limits.min, limits.max).to(output_dtype)
-
-
-def _post_operator(
-    value: torch.Tensor, name: str | None, scalars: Sequence, algorithm: str | None
-) -> torch.Tensor:
-    if name == "gelu":
-        return F.gelu(value, approximate=algorithm or "none")
-    if (name or "none") not in _POST_OPERATORS:
-        raise DraftError(f"The simulation does not know the post-operator {name}.", "Report it.")
-    given = [scalar for scalar in scalars or () if scalar is not None]
-    return _POST_OPERATORS[name or "none"](value, *given)
