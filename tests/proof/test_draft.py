@@ -76,6 +76,7 @@ def test_the_assumed_gpu_is_in_the_program_and_is_named(tiny_flow):
     assert "not executed" in draft._repr_html_()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rewritten", "decibels"), [(True, (40, 200)), (False, (0, 32))])
 def test_an_intel_gpu_would_get_int8_max_pools_wrong_without_the_rewrite(
     monkeypatch, rewritten, decibels

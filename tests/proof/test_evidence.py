@@ -8,8 +8,11 @@ import torch
 from conftest import quantize
 from torch import nn
 
+from xpuqlib.errors import DraftError, EvidenceError
 from xpuqlib.machine.device import cpu_has_vnni
 from xpuqlib.material.models import load_model
+from xpuqlib.proof import evidence
+from xpuqlib.proof.draft import draft_for_xpu
 from xpuqlib.proof.evidence import collect_evidence
 from xpuqlib.recipe.lowering import lower
 from xpuqlib.recipe.pt2e import capture
@@ -17,7 +20,8 @@ from xpuqlib.recipe.pt2e import capture
 
 def test_resnet18_is_proved_layer_by_layer(resnet_flow):
     proof = resnet_flow.evidence
-    everything = {"in the model": 20, "quantized": 20, "matched": 20, "generated": 20}
+    stages = ("in the model", "quantized", "matched", "generated", "drafted")
+    everything = dict.fromkeys(stages, 20)
     assert proof.counts() == {"conv": everything, "linear": dict.fromkeys(everything, 1)}
     assert proof.matcher_counts == {"conv": 20, "linear": 1}
     expected = [
@@ -52,6 +56,42 @@ def test_evidence_is_shown_and_recorded(tiny_flow):
     values = json.loads(json.dumps(proof.to_dict()))
     assert values["counts"]["conv"]["generated"] == 1
     assert [layer["name"] for layer in values["layers"]] == ["conv", "linear"]
+
+
+def test_a_call_that_the_program_for_the_gpu_lacks_is_named(tiny_flow):
+    whole = draft_for_xpu(tiny_flow.converted, tiny_flow.inputs)
+    kept = tuple(c for c in whole.compilation.generated if "qconv" not in c.operator)
+    lacking = replace(whole, compilation=replace(whole.compilation, generated=kept))
+    proof = collect_evidence(
+        tiny_flow.model, tiny_flow.converted, tiny_flow.lowered, tiny_flow.inputs, lacking
+    )
+    assert proof.counts()["conv"]["drafted"] == 0
+    assert proof.counts()["linear"]["drafted"] == 1
+    with pytest.raises(
+        EvidenceError, match=r"1 quantized layers(?s:.*)drafted for Intel(?s:.*)conv"
+    ):
+        proof.require_int8()
+
+
+def test_without_freezing_nothing_is_drafted_either(tiny_flow):
+    lowered = lower(tiny_flow.converted, tiny_flow.inputs, freezing=False)
+    proof = collect_evidence(tiny_flow.model, tiny_flow.converted, lowered, tiny_flow.inputs)
+    assert proof.drafted_for
+    assert {kind: n["drafted"] for kind, n in proof.counts().items()} == {"conv": 0, "linear": 0}
+
+
+def test_what_cannot_be_drafted_is_said_and_not_counted(tiny_flow, monkeypatch):
+    def fails(*args, **settings):
+        raise DraftError("This torch cannot.", "Take another.")
+
+    monkeypatch.setattr(evidence, "draft_for_xpu", fails)
+    proof = collect_evidence(
+        tiny_flow.model, tiny_flow.converted, tiny_flow.lowered, tiny_flow.inputs
+    )
+    assert "drafted" not in proof.counts()["conv"]
+    assert "Not drafted for an Intel GPU: This torch cannot." in proof._repr_html_()
+    assert proof.to_dict()["not_drafted"] == "This torch cannot."
+    proof.require_int8()  # what is known holds
 
 
 def test_undefined_decibels_are_recorded_as_none(tiny_flow):

@@ -17,6 +17,7 @@ from xpuqlib.recipe.pt2e import capture
 SCRIPT = Path(__file__).with_name("execute_program.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 @pytest.mark.parametrize("bf16", [False, True])
 def test_the_drafted_program_gives_what_its_simulation_gives(tmp_path, device, bf16):

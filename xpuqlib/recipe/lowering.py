@@ -162,14 +162,12 @@ def lower(
     if device.type == "cuda":
         freezing = False
         notes.append("cuda: no oneDNN kernels, compiled without freezing as a reference")
+    kernel, key = "quantized::max_pool2d", device.type.upper()  # what Inductor will call
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key(kernel, key)
+    if int8_max_pool and not has_kernel:
+        fix = "Leave int8_max_pool away: the pool then works in floating point."
+        raise LoweringError(f"torch {torch.__version__} has no {kernel} for {device.type}.", fix)
     if quantized:
-        pool = f"quantized::max_pool2d {device.type.upper()}".split()
-        has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key(*pool)
-        if int8_max_pool and not has_kernel:
-            fix = "Leave int8_max_pool away: the pool then works in floating point."
-            raise LoweringError(
-                f"torch {torch.__version__} has no {pool[0]} for {device.type}.", fix
-            )
         converted, rewritten = rewrite_for(device.type, converted, int8_max_pool, has_kernel)
         notes += rewritten
     if device.type == "cpu" and quantized and not cpu_has_vnni():
