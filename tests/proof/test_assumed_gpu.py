@@ -1,4 +1,7 @@
+import os
+import subprocess
 import sys
+from pathlib import Path
 from types import FunctionType
 
 import pytest
@@ -38,6 +41,28 @@ def test_the_gpu_is_there_only_meanwhile():
         assert "torch.xpu.is_available" in stand_ins()
     assert not torch.xpu.is_available()
     assert stand_ins() == []
+
+
+@without_xpu
+def test_nothing_stays_in_a_process_that_drafts_first():
+    script = """
+import torch
+from conftest import TinyNet, capture, quantize
+from test_assumed_gpu import stand_ins
+from xpuqlib.proof.draft import draft_for_xpu
+model, x = TinyNet().eval(), torch.randn(8, 3, 16, 16)
+draft = draft_for_xpu(quantize(capture(model, (x,)), x), (x,))
+print(len(draft.calls), stand_ins(), torch.xpu.is_available())
+"""
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), *sys.path])
+    child = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    assert child.stdout.splitlines()[-1:] == ["2 [] False"], child.stderr
 
 
 @without_xpu

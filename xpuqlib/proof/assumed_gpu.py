@@ -15,12 +15,14 @@ from unittest import mock
 
 import torch
 import torch._inductor.constant_folding
+import torch._inductor.fx_passes.pad_mm  # it keeps has_triton by name: not what stands in for it
 import torch._inductor.scheduler
 import torch._subclasses.fake_tensor
 import torch.utils._triton
 from torch._dynamo.device_interface import XpuInterface
 from torch._inductor.fx_passes import joint_graph, post_grad
 from torch._inductor.runtime.hints import DeviceProperties
+from torch._inductor.utils import get_gpu_type
 
 from xpuqlib.errors import DraftError
 
@@ -85,8 +87,9 @@ def assume_gpu(gpu: AssumedGPU) -> Iterator[None]:
         for place, name, stand_in in _replacements(gpu):
             if hasattr(place, name):  # torch 2.8 and 2.15 do not have all of them
                 stack.enter_context(mock.patch.object(place, name, stand_in))
-        DeviceProperties.create.cache_clear()  # it keeps the properties of each device it saw
-        stack.callback(DeviceProperties.create.cache_clear)
+        for asks_once in (DeviceProperties.create, get_gpu_type):
+            asks_once.cache_clear()
+            stack.callback(asks_once.cache_clear)
         yield
 
 
@@ -111,6 +114,7 @@ def _replacements(gpu: AssumedGPU) -> Iterator[tuple[Any, str, Any]]:
     for place in (torch.xpu, XpuInterface, XpuInterface.Worker):
         for name, answer in answers.items():
             yield place, name, answer if place is torch.xpu else staticmethod(answer)
+    yield torch.cuda, "is_available", _always(False)  # Inductor knows one kind of GPU at a time
     # PyPI's Triton has no XPU in it. Its compiler is not called: the source is all that is wanted.
     yield torch._inductor.scheduler, "has_triton", _always(True)
     yield torch.utils._triton, "has_triton", _always(True)

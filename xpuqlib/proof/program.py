@@ -68,7 +68,6 @@ def write_program(
         return compile_fx.compile_fx_inner(graph_module, *args, **kwargs)
 
     device, before, start = constants.device, Counter(counters["inductor"]), time.perf_counter()
-    inputs = tuple(map(constants.fake, example_inputs))
     settings = torch._inductor.config.patch(
         freezing=freezing,
         freezing_discard_parameters=False,
@@ -76,6 +75,7 @@ def write_program(
         shape_padding=False,  # it would measure on the GPU whether padding is faster
     )
     try:
+        inputs = tuple(map(constants.fake, example_inputs))
         with (
             torch.no_grad(),
             settings,
