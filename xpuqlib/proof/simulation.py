@@ -142,6 +142,13 @@ def reference_codes(
 ) -> dict[str, torch.Tensor]:
     """Run the Q/DQ graph, and keep the codes that follow each conv and linear.
 
+    Parameters
+    ----------
+    converted : torch.fx.GraphModule
+        From ``convert_pt2e``.
+    inputs : tuple of torch.Tensor
+        Of the captured shape, on the device of the graph.
+
     Returns
     -------
     dict of str to torch.Tensor
@@ -151,8 +158,7 @@ def reference_codes(
     for node in converted.graph.nodes:
         if layer_kind(node) and (quantize := _next_quantize(node)):
             quantizes[module_path(node) or node.name] = quantize
-    cpu = tuple(value.cpu() for value in inputs)
-    kept = node_outputs(converted, cpu, lambda node: node in quantizes.values())
+    kept = node_outputs(converted, inputs, lambda node: node in quantizes.values())
     return {layer: kept[quantize] for layer, quantize in quantizes.items()}
 
 
