@@ -83,7 +83,7 @@ def _label(axes: Axes, column: str, ends: pandas.Series, said: Mapping[str, str]
         axes.set_xlim(0, 100)
     else:  # room for the longest label beside the longest bar
         two_lines = any("\n" in text for text in said.values())
-        axes.margins(x=1 if two_lines else 0.45 if max(map(len, said.values())) > 8 else 0.25)
+        axes.margins(x=1.3 if two_lines else 0.45)
     for row, (label, end) in enumerate(ends.items()):
         if end != end:
             continue
