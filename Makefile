@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed-$(TRACK)
 # make benchmark ARGS=--smoke: the smallest sizes, in seconds, only to see that it works.
 ARGS ?=
 
-# Processes of make test; JOBS=1 where both tracks are tested at once.
+# Processes of make test and make check; JOBS=1 where both tracks are tested at once.
 JOBS ?= 2
 
 # TORCH_INDEX takes torch from PyTorch's own wheel index; a venv remembers where its torch is from.
@@ -33,7 +33,7 @@ test: $(STAMP) ## the whole test suite, the notebooks included
 		notebooks/00*.ipynb notebooks/01*.ipynb tests
 
 check: lint ## lint and what of the tests is fast: three minutes
-	$(BIN)/python -m pytest -q -m "not slow and not claims" tests
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup -m "not slow and not claims" tests
 
 claims: $(STAMP) ## do all claims hold without VNNI: every lesson under AVX2 and under AVX512_CORE
 	$(BIN)/python -m pytest tests/test_claims_isa.py
