@@ -34,6 +34,11 @@ def test_a_call_says_what_it_reads_writes_and_adds(resnet_draft):
     assert len(resnet_draft.table()) == 21
 
 
+def test_what_stays_in_floating_point_is_counted(resnet_draft):
+    assert resnet_draft.in_floating_point() == {"_low_memory_max_pool_with_offsets": 1, "mean": 1}
+    assert "_low_memory_max_pool_with_offsets 1 times" in resnet_draft._repr_html_()
+
+
 def test_max_pool_and_quantize_are_one_kernel_of_the_gpu(resnet_draft):
     [pool] = [name for name in resnet_draft.kernels if "max_pool2d" in name]
     assert "quantize_per_tensor" in pool

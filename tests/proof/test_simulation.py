@@ -88,3 +88,21 @@ def test_under_autocast_the_simulation_runs_in_bf16(tiny):
         reference = flat_output(converted(x))
     # bfloat16 has 8 bits of significand: a rounding error of 2**-9 at most, 54 dB.
     assert 35 < sqnr(reference, simulate(draft, (x,)).output) < 70
+
+
+@pytest.mark.xpu
+def test_its_codes_are_those_of_the_gpus_own_kernels(resnet_flow, resnet_simulation):
+    draft = draft_for_xpu(resnet_flow.converted, resnet_flow.inputs)
+    constants = {name: value.to("xpu") for name, value in draft.constants.items()}
+    gpu = simulation._Interpreter(draft.graph, constants, None)
+    with torch.no_grad():
+        gpu.run(*(value.to("xpu") for value in resnet_flow.inputs))
+    codes = {
+        call.layer: gpu.written[call.weight].cpu()
+        for call in draft.calls
+        if call.weight in gpu.written
+    }
+    table = compare_codes(resnet_simulation.codes, codes)
+    assert len(table) == 19
+    assert table["equal"].iloc[0] > 0.999  # the same input: only rounding can differ
+    assert table["equal"].min() > 0.8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 
 import pandas
@@ -65,12 +66,20 @@ class Draft:
         ]
         return pandas.DataFrame(rows)
 
+    def in_floating_point(self) -> dict[str, int]:
+        """Count the operators that neither read nor write int8, by name."""
+        operators = self.compilation.operators
+        return dict(Counter(op.name for op in operators if "int8" not in (op.reads, op.writes)))
+
     def _repr_html_(self) -> str:
+        operators = (f"{name} {n} times" for name, n in self.in_floating_point().items())
+        floating = html.escape(", ".join(operators) or "nothing")
         lines, kernels = len(self.compilation.code.splitlines()), ", ".join(self.kernels)
         return (
             f"<p><b>drafted for {html.escape(self.gpu.name)}</b>, not executed: {lines} lines, "
             f"{len(self.calls)} int8 calls, {len(self.kernels)} Triton kernels "
-            f"({html.escape(kernels)}). {html.escape('; '.join(self.notes))}</p>"
+            f"({html.escape(kernels)}). In floating point alone: {floating}. "
+            f"{html.escape('; '.join(self.notes))}</p>"
             f"{self.table().to_html(index=False)}"
         )
 
