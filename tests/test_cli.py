@@ -94,6 +94,27 @@ def test_wrong_input_is_an_error_before_any_kernel(arguments, message, tmp_path,
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Name models, or a file to --check"),
+        (["resnet18", "--check", "x.py"], "Name models, or a file to --check"),
+        (["resnet18", "-p", "pixels=3"], "pixels is not possible"),
+    ],
+)
+def test_draft_refuses_what_it_cannot_do(arguments, message, refused):
+    assert message in refused("draft", *arguments)
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_be_drafted_does_not_stop_the_others(tmp_path):
+    run = xpuq("draft", "resnt18", "squeezenet1_1", "-p", "image_size=64", "--out", tmp_path)
+    assert run.returncode == 1
+    assert "There is no model 'resnt18'" in run.stdout
+    assert "26 of 26" in run.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["squeezenet1_1-image_size=64.py"]
+
+
+@pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("README.md", "# A heading", "does not end in .ipynb"),

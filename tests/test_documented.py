@@ -36,6 +36,7 @@ ELSEWHERE = {
     "dask scheduler": ("tests/runner/test_dask.py", '"scheduler"'),
     "ZE_AFFINITY_MASK=0 dask worker *": ("tests/runner/test_dask.py", '"worker"'),
     "nbgrader generate_assignment": ("xpuqlib/classroom/grading.py", "generate_assignment"),
+    "xpuq draft --check *": ("tests/runner/test_drafts.py", "check_draft(path) == []"),
     "xpuq doctor": ("tests/test_cli.py", 'xpuq("doctor"'),
     "xpuq classroom": ("tests/test_cli.py", '["classroom", "course"'),
     "xpuq classroom --check": ("tests/test_cli.py", '["classroom", "--check"]'),

@@ -227,16 +227,20 @@ def draft(
     recipes, made = [drafts.read_recipe(model, values) for model in models], []
     for number, recipe in enumerate(recipes, start=1):
         CONSOLE.print(f"{number}/{len(recipes)} {recipe.model}", style="bold")
-        made.append(drafts.draft_model(recipe))
-        out.mkdir(parents=True, exist_ok=True)
-        made[-1].write(out / f"{recipe.model}.py")
+        try:
+            made.append(drafts.draft_model(recipe))
+        except XpuqError as error:  # the others go on
+            say(f"  {error}")
+            continue
+        made[-1].write(out)
         for layer, reason in made[-1].left.items():
             say(f"  not in int8: {layer}: {reason}")
-    rows = [one.row() for one in made]
-    title = "drafted and simulated, not executed"
-    _print_table(rows[0], (row.values() for row in rows), title=title)
-    say(f"Programs: {out}")
-    raise Exit(any(one.missing for one in made))
+    if made:
+        rows = [one.row() for one in made]
+        title = "drafted and simulated, not executed"
+        _print_table(rows[0], (row.values() for row in rows), title=title)
+        say(f"Programs: {out}")
+    raise Exit(len(made) < len(recipes) or any(one.missing for one in made))
 
 
 @app.command()

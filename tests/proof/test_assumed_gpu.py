@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from xpuqlib.errors import DraftError
-from xpuqlib.proof.assumed_gpu import ASSUMED_GPUS, assume_gpu, assumed_gpu
+from xpuqlib.proof.assumed_gpu import ASSUMED_GPUS, assume_gpu, assumed_gpu, stand_ins
 from xpuqlib.proof.draft import draft_for_xpu
 from xpuqlib.proof.program import executed_lines
 from xpuqlib.recipe.lowering import lower
@@ -16,7 +16,12 @@ from xpuqlib.recipe.lowering import lower
 without_xpu = pytest.mark.skipif(torch.xpu.is_available(), reason="here is a real Intel GPU")
 
 
-def stand_ins() -> list[str]:
+def replaced() -> list[object]:
+    """What stands now where something would stand in."""
+    return [getattr(place, name, None) for place, name, _ in stand_ins(assumed_gpu("max-1100"))]
+
+
+def leaked() -> list[str]:
     """Names in torch's modules and classes that belong to what stands in for a GPU."""
     ours = ("xpuqlib.proof.assumed_gpu", "xpuqlib.proof.fake_constants", "xpuqlib.proof.program")
     found = []
@@ -36,11 +41,15 @@ def stand_ins() -> list[str]:
 @without_xpu
 def test_the_gpu_is_there_only_meanwhile():
     assert not torch.xpu.is_available()
+    before, same = replaced(), torch._inductor.graph.is_same_tensor
     with assume_gpu(assumed_gpu(None)):
         assert torch.xpu.is_available()
-        assert "torch.xpu.is_available" in stand_ins()
+        assert "torch.xpu.is_available" in leaked()
+        assert replaced() != before
     assert not torch.xpu.is_available()
-    assert stand_ins() == []
+    assert leaked() == []
+    assert replaced() == before
+    assert torch._inductor.graph.is_same_tensor is same
 
 
 @without_xpu
@@ -48,11 +57,11 @@ def test_nothing_stays_in_a_process_that_drafts_first():
     script = """
 import torch
 from conftest import TinyNet, capture, quantize
-from test_assumed_gpu import stand_ins
+from test_assumed_gpu import leaked
 from xpuqlib.proof.draft import draft_for_xpu
 model, x = TinyNet().eval(), torch.randn(8, 3, 16, 16)
 draft = draft_for_xpu(quantize(capture(model, (x,)), x), (x,))
-print(len(draft.calls), stand_ins(), torch.xpu.is_available())
+print(len(draft.calls), leaked(), torch.xpu.is_available())
 """
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), str(here.parent), *sys.path])
@@ -70,16 +79,18 @@ def test_nothing_stays_when_something_fails(tiny_flow):
     with pytest.raises(DraftError):
         draft_for_xpu(tiny_flow.converted, (torch.randn(8, 4, 16, 16),))
     assert not torch.xpu.is_available()
-    assert stand_ins() == []
+    assert leaked() == []
 
 
 @without_xpu
 def test_a_draft_leaves_compilation_for_the_cpu_as_it_was(tiny_flow):
+    stood = replaced()
     before = lower(tiny_flow.converted, tiny_flow.inputs).compilation
     draft_for_xpu(tiny_flow.converted, tiny_flow.inputs)
     after = lower(tiny_flow.converted, tiny_flow.inputs).compilation
     assert executed_lines(after.code) == executed_lines(before.code)
-    assert stand_ins() == []
+    assert replaced() == stood
+    assert leaked() == []
 
 
 def test_the_first_gpu_of_the_table_is_the_default():

@@ -44,5 +44,5 @@ def test_the_drafted_program_gives_what_its_simulation_gives(tmp_path, device, b
     output, launched = torch.load(path.with_suffix(".out"))
     assert launched == len(draft.kernels) > 2
     simulated = simulate(draft, (x,)).output
-    # Quantize and max-pool are exact; the mean may round to the other of two codes.
-    assert sqnr(simulated, output.float()) > 30
+    # Quantize and max-pool are exact; the mean may round to the other of two codes, or in bf16.
+    assert sqnr(simulated, output.float()) > (30 if bf16 else 40)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import quantize
 
+from xpuqlib.errors import DraftError
 from xpuqlib.machine.device import cpu_has_vnni
 from xpuqlib.proof import simulation
 from xpuqlib.proof.closeness import flat_output, sqnr
@@ -70,6 +71,12 @@ def test_a_wrong_zero_point_is_seen(resnet_flow, monkeypatch):
         reference_codes(resnet_flow.converted, resnet_flow.inputs),
     )
     assert table["equal"].iloc[0] < 0.9
+
+
+def test_inputs_of_another_shape_are_refused(tiny_flow):
+    draft = draft_for_xpu(tiny_flow.converted, tiny_flow.inputs)
+    with pytest.raises(DraftError, match=r"\[8, 3, 16, 16\](?s:.*)\[4, 3, 16, 16\]"):
+        simulate(draft, (torch.randn(4, 3, 16, 16),))
 
 
 def test_another_constant_gives_another_output(tiny_flow):

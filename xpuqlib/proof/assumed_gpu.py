@@ -1,6 +1,7 @@
 """An Intel GPU that is not there, as far as Inductor must believe in it to write a program for it.
 
-Everything of torch that is replaced meanwhile stands in this module, and is put back afterwards.
+Everything of torch that stands in for the GPU meanwhile is in this module, and is put back
+afterwards; what stands in for values is in fake_constants.py and program.py.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch._inductor.utils import get_gpu_type
 
 from xpuqlib.errors import DraftError
 
-__all__ = ["ASSUMED_GPUS", "AssumedGPU", "assume_gpu", "assumed_gpu"]
+__all__ = ["ASSUMED_GPUS", "AssumedGPU", "assume_gpu", "assumed_gpu", "stand_ins"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class AssumedGPU:
     has_fp64 : bool
     total_memory : int
         Bytes.
+    is_here : bool
+        Whether it is the GPU of this machine: then nothing stands in for it.
     """
 
     name: str
@@ -50,6 +53,7 @@ class AssumedGPU:
     gpu_eu_count: int
     has_fp64: bool
     total_memory: int
+    is_here: bool = False
 
 
 # From Intel's product pages; the first is the default.
@@ -70,8 +74,8 @@ def assumed_gpu(name: str | None) -> AssumedGPU:
     """
     if name is None and torch.xpu.is_available():
         here = torch.xpu.get_device_properties()
-        known = {field: getattr(here, field) for field in AssumedGPU.__dataclass_fields__}
-        return AssumedGPU(**known)
+        asked = [field for field in AssumedGPU.__dataclass_fields__ if field != "is_here"]
+        return AssumedGPU(**{field: getattr(here, field) for field in asked}, is_here=True)
     if name is not None and name not in ASSUMED_GPUS:
         raise DraftError(f"No GPU is known as {name!r}.", f"Choose of {', '.join(ASSUMED_GPUS)}.")
     return ASSUMED_GPUS[name or next(iter(ASSUMED_GPUS))]
@@ -84,7 +88,7 @@ def assume_gpu(gpu: AssumedGPU) -> Iterator[None]:
     FakeTensors of device xpu need no such build. Nothing can be executed on the GPU.
     """
     with contextlib.ExitStack() as stack:
-        for place, name, stand_in in _replacements(gpu):
+        for place, name, stand_in in [] if gpu.is_here else stand_ins(gpu):
             if hasattr(place, name):  # torch 2.8 and 2.15 do not have all of them
                 stack.enter_context(mock.patch.object(place, name, stand_in))
         for asks_once in (DeviceProperties.create, get_gpu_type):
@@ -93,21 +97,24 @@ def assume_gpu(gpu: AssumedGPU) -> Iterator[None]:
         yield
 
 
-def _replacements(gpu: AssumedGPU) -> Iterator[tuple[Any, str, Any]]:
-    if torch.xpu.is_available():
-        return
+def stand_ins(gpu: AssumedGPU) -> Iterator[tuple[Any, str, Any]]:
+    """Yield what is replaced meanwhile: the place, the name there, and what stands in for it."""
     capability = asdict(gpu) | {"sub_group_sizes": [16, 32], "max_work_group_size": 1024}
     properties = SimpleNamespace(**capability, warp_size=32, max_threads_per_block=1024)
     answers = {
+        # Is there a GPU? Autocast, FakeTensors and Inductor's passes ask.
         "is_available": _always(True),
         "device_count": _always(1),
         "current_device": _always(0),
+        # What can it do? Written into each Triton kernel; reductions are divided by it.
         "get_device_properties": _always(properties),
         "get_device_capability": _always(capability),
         "get_compute_capability": _always(capability),
         "is_bf16_supported": _always(True),
+        # What a kernel is launched with, and whether it could be compiled.
         "get_raw_stream": _always(0),
         "raise_if_triton_unavailable": _always(None),
+        # Tracing and compiling keep the state of random numbers, and put it back.
         "get_rng_state": _always(torch.zeros(0)),
         "set_rng_state": _always(None),
     }

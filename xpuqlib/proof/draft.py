@@ -96,7 +96,8 @@ def draft_for_xpu(
     """Write the program for an Intel GPU, on any machine.
 
     Inductor's own passes and code generation run on FakeTensors of device xpu, up to the program
-    as text. Asked for the CPU in the same way, they write what `lower` runs there, line for line.
+    as text. Asked for the CPU in the same way, they write what `lower` runs there, line for line,
+    its kernels included.
 
     Parameters
     ----------
@@ -107,7 +108,8 @@ def draft_for_xpu(
     freezing, int8_max_pool, bf16_autocast
         As for `xpuqlib.recipe.lower`.
     gpu : str, optional
-        A name of `ASSUMED_GPUS`. By default the GPU that is here, or the first of the table.
+        A name of `ASSUMED_GPUS`, which then stands in for a GPU that is here, too. By default the
+        GPU that is here, or the first of the table.
 
     Raises
     ------
@@ -115,7 +117,11 @@ def draft_for_xpu(
         If this version of torch cannot write it, or the name is not in the table.
     """
     assumed = assumed_gpu(gpu)
-    copied, notes = rewrite_for("xpu", converted, int8_max_pool)
+    # torch-xpu-ops has the kernel; an XPU build without it says so itself.
+    has_pool = not torch.xpu._is_compiled() or torch._C._dispatch_has_kernel_for_dispatch_key(
+        "quantized::max_pool2d", "XPU"
+    )
+    copied, notes = rewrite_for("xpu", converted, int8_max_pool, has_pool)
     constants = FakeConstants("xpu")
     with assume_gpu(assumed):
         compilation, graph = write_program(

@@ -257,6 +257,7 @@ def collect_evidence(
             converted,
             example_inputs,
             freezing=lowered.freezing,
+            int8_max_pool=lowered.int8_max_pool,
             bf16_autocast=lowered.bf16_autocast,
         )
     except DraftError as error:

@@ -48,10 +48,10 @@ class FakeConstants:
         self.values: dict[str, torch.Tensor] = {}
         self._pairs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def fake(self, tensor: torch.Tensor) -> torch.Tensor:
+    def fake(self, tensor: torch.Tensor, name: str = "") -> torch.Tensor:
         """Make a FakeTensor of this shape, strides and dtype on the device."""
         # A weight's zero points are int64 in the graph; Inductor turns them into int32 by value.
-        narrow = tensor.dtype == torch.int64 and self.device == "xpu" and tensor.dim() == 1
+        narrow = tensor.dtype == torch.int64 and self.device == "xpu" and "zero_point" in name
         dtype = torch.int32 if narrow else tensor.dtype
         with self.mode:
             return torch.empty_strided(
@@ -76,7 +76,7 @@ class FakeConstants:
 
     def _paired(self, name: str, value: torch.Tensor) -> torch.Tensor:
         value = value.detach().cpu()
-        self._pairs[name] = (_readable(self.fake(value), value), value)
+        self._pairs[name] = (_readable(self.fake(value, name), value), value)
         return self._pairs[name][0]
 
     def in_graph(self, exported: ExportedProgram) -> fx.GraphModule:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from xpuqlib.errors import DraftError
 from xpuqlib.proof.graph import match_calls, quantizable_layers
 from xpuqlib.recipe.compilation import Compilation, Int8Call, dtype_name
 
@@ -110,6 +111,11 @@ def describe_calls(
         From `write_program`.
     constants : dict of str to torch.Tensor
         The values of the graph's constants.
+
+    Raises
+    ------
+    DraftError
+        If a call cannot be found in the graph.
     """
     layers, calls = quantizable_layers(converted), with_values(compilation.generated, constants)
     matched = zip(layers, match_calls(layers, calls), strict=True)
@@ -117,8 +123,11 @@ def describe_calls(
     nodes = {int8_arguments(node)["qw"].target: node for node in graph.nodes if is_int8_call(node)}
     found = []
     for call in calls:
-        [weight] = nodes.keys() & call.constants.keys()
-        found.append(_described(call.operator, names.get(id(call), ""), nodes[weight]))
+        weights = nodes.keys() & call.constants.keys()
+        if len(weights) != 1:
+            cause = f"A call of {call.operator} in the program has no weight of its own."
+            raise DraftError(cause, "Report the model: it cannot be followed from layer to call.")
+        found.append(_described(call.operator, names.get(id(call), ""), nodes[weights.pop()]))
     return tuple(found)
 
 

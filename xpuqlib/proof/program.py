@@ -33,6 +33,8 @@ from xpuqlib.recipe.compilation import Compilation, read_compilation
 
 __all__ = ["executed_lines", "write_program"]
 
+# Of a Triton or C++ kernel: what is above it is its tuning, and names the GPU.
+_KERNEL_BODY = re.compile(r"^((?:def triton_|extern \"C\").*?)^'''", re.M | re.S)
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of a Python function, in Inductor's assertions
 
 
@@ -112,11 +114,20 @@ def write_program(
 def executed_lines(program: str) -> list[str]:
     """Give the lines that a program executes, with one name for all constants and the inputs.
 
-    Two programs with the same lines make the same calls in the same order, on tensors of the same
-    shapes, strides and dtypes.
+    First the bodies of its own kernels, then its calls. Two programs with the same lines do the
+    same in the same order, on tensors of the same shapes, strides and dtypes. Which constant a
+    call takes is not compared.
+
+    Raises
+    ------
+    DraftError
+        If the text is not a whole program of Inductor.
     """
-    body = re.search(r"def call\(.*?^(?=runner =|def benchmark)", program, re.M | re.S)
-    lines = [line for line in body[0].splitlines() if not line.strip().startswith(("#", "assert_"))]
+    call = re.search(r"def call\(.*?^(?=runner =|def benchmark)", program, re.M | re.S)
+    if call is None:
+        raise DraftError("The text is not a whole program of Inductor.", "Draft it again.")
+    text = "".join([*_KERNEL_BODY.findall(program), call[0]])
+    lines = [line for line in text.splitlines() if not line.strip().startswith(("#", "assert_"))]
     text = re.sub(r"\b(constant|folded|_frozen_param)\w*", "constant", "\n".join(lines))
     return re.sub(r"\b(arg\d+_1|x)\b", "input", text).splitlines()
 

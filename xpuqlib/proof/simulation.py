@@ -78,8 +78,12 @@ def simulate(draft: Draft, inputs: tuple[torch.Tensor, ...]) -> Simulation:
     Raises
     ------
     DraftError
-        If the graph holds a post-operator that is not known here.
+        If the inputs have another shape, or the graph holds a post-operator unknown here.
     """
+    drafted = [list(node.meta["val"].shape) for node in draft.graph.find_nodes(op="placeholder")]
+    given = [list(value.shape) for value in inputs]
+    if given != drafted:
+        raise DraftError(f"Drafted for inputs {drafted}, given {given}.", "Draft it for these.")
     graph = _as_in_the_program(draft)
     return _run(graph, draft.constants, draft.calls, inputs, exact_int8)
 
@@ -183,13 +187,18 @@ def compare_codes(
 
 def _next_quantize(node: fx.Node) -> fx.Node | None:
     """Find the quantize of what a layer gives; only its post-operators may stand between."""
-    waiting = [node]
+    waiting, layer = [node], node
     while waiting:
         node = waiting.pop(0)
         if node.target is _QUANTIZE:
             return node
-        waiting += [user for user in node.users if not layer_kind(user)]
+        waiting += [user for user in node.users if _same_shape(user, layer)]
     return None
+
+
+def _same_shape(user: fx.Node, layer: fx.Node) -> bool:
+    shapes = [node.meta["val"].shape for node in (user, layer) if "val" in node.meta]
+    return not layer_kind(user) and len(set(shapes)) <= 1
 
 
 class _Interpreter(fx.Interpreter):

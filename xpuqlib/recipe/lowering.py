@@ -70,8 +70,8 @@ class Lowered:
     bf16_autocast : bool
         Whether it was compiled, and so runs, under autocast to bfloat16; an autocast around the
         call changes nothing.
-    freezing : bool
-        As it was asked for. On cuda it is off all the same, as `compilation` says.
+    freezing, int8_max_pool : bool, optional
+        As they were asked for. On cuda freezing is off all the same, as `compilation` says.
     """
 
     compiled: Callable[..., torch.Tensor]
@@ -82,6 +82,7 @@ class Lowered:
     notes: tuple[str, ...]
     bf16_autocast: bool = False
     freezing: bool = True
+    int8_max_pool: bool | None = None
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Run without gradients; LoweringError for another shape, dtype or device."""
@@ -197,7 +198,15 @@ the SQNR against the Q/DQ reference."""
     mode = MODES[device.type] if compilation.generated else "reference"
     signature = _signature(example_inputs)
     return Lowered(
-        compiled, compilation, signature, device, mode, tuple(notes), bf16_autocast, asked
+        compiled,
+        compilation,
+        signature,
+        device,
+        mode,
+        tuple(notes),
+        bf16_autocast,
+        asked,
+        int8_max_pool,
     )
 
 

@@ -41,7 +41,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "figure": ["draw_runs"],
         "pages": ["lessons_page", "runs_page", "varying"],
         "report": ["write_report"],
-        "drafts": ["DraftedModel", "Recipe", "check_draft", "draft_model", "read_recipe"],
+        "drafts": [
+            "DraftedModel",
+            "Recipe",
+            "check_draft",
+            "compare_programs",
+            "draft_model",
+            "read_recipe",
+        ],
         "committed": ["PaletteFigures"],
     },
 )

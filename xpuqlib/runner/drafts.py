@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from difflib import unified_diff
 from pathlib import Path
@@ -32,9 +33,16 @@ from xpuqlib.recipe.pt2e import (
 )
 from xpuqlib.runner.results import write_whole
 
-__all__ = ["DraftedModel", "Recipe", "check_draft", "draft_model", "read_recipe"]
+__all__ = [
+    "DraftedModel",
+    "Recipe",
+    "check_draft",
+    "compare_programs",
+    "draft_model",
+    "read_recipe",
+]
 
-_MARK = "# recipe: "
+_MARK, _VERSIONS = "# recipe: ", "# Versions: "
 
 
 class Recipe(BaseModel):
@@ -62,6 +70,11 @@ class Recipe(BaseModel):
     image_size: int = Field(224, ge=32)
     bf16: bool = False
     gpu: str | None = None
+
+    def name(self) -> str:
+        """Name the file of its program: the model, then what differs from the defaults."""
+        chosen = self.model_dump(exclude_defaults=True, exclude={"model"}).items()
+        return "-".join([self.model, *(f"{name}={value}" for name, value in chosen)])
 
 
 def read_recipe(model: str, values: dict[str, str]) -> Recipe:
@@ -115,16 +128,25 @@ class DraftedModel:
             "seconds": f"{self.draft.compilation.seconds:.1f}",
         }
 
-    def write(self, path: Path) -> None:
-        """Write the program as a file to read, with what it was made from at its head."""
-        packages = ", ".join(f"{name} {version}" for name, version in versions().items() if version)
+    def write(self, folder: Path) -> None:
+        """Write the program as a file to read, with what it was made from at its head.
+
+        Raises
+        ------
+        RunError
+            If the folder cannot be written.
+        """
         head = (
-            f"# Drafted for {self.draft.gpu.name}. Written by Inductor, executed by nobody.",
+            f"# Drafted for {self.draft.gpu.name}: written by Inductor, run on no GPU.",
             "# Its constants are names without values: it is there to be read and compared.",
-            f"# Versions: {packages}",
+            _versions(),
             f"{_MARK}{self.recipe.model_dump_json()}",
         )
-        write_whole(path, "\n".join((*head, "", self.draft.compilation.code)))
+        with explained(OSError, f"{folder} cannot be made", "Choose another --out."):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_whole(
+            folder / f"{self.recipe.name()}.py", "\n".join((*head, "", self.draft.compilation.code))
+        )
 
 
 def _decibels(value: float) -> str:
@@ -163,11 +185,14 @@ def draft_model(recipe: Recipe) -> DraftedModel:
 def check_draft(path: Path) -> list[str]:
     """Compile what a file was drafted from on the Intel GPU that is here, and compare.
 
+    Numbers with a decimal point are not compared: scales depend on the machine that calibrates.
+
     Returns
     -------
     list of str
         The lines that differ, as in ``diff``: those of the draft with ``-``, those of the program
-        that Inductor really writes here with ``+``. Empty if both execute the same.
+        that Inductor really writes here with ``+``; above them the versions, if they differ.
+        Empty if both execute the same.
 
     Raises
     ------
@@ -181,19 +206,45 @@ def check_draft(path: Path) -> list[str]:
         raise DeviceError("There is no Intel GPU to check a draft on.", fix)
     with explained((OSError, UnicodeDecodeError), f"{path} cannot be read", "Name a draft."):
         text = path.read_text(encoding="utf-8")
+    recipe = _recipe_of(path, text)
+    _, inputs, converted = _quantized(recipe, torch.device("xpu"))
+    real = lower(converted, inputs, bf16_autocast=recipe.bf16).compilation.code
+    return compare_programs(text, f"{_versions()}\n{real}")
+
+
+def compare_programs(draft: str, other: str) -> list[str]:
+    """Give the lines in which two programs differ, and above them their versions if they do."""
+    numbers = re.compile(r"-?\d+\.\d+(e[+-]?\d+)?")
+    lines = [
+        [numbers.sub("number", line) for line in executed_lines(text)] for text in (draft, other)
+    ]
+    differences = list(unified_diff(*lines, lineterm="", n=0))[2:]
+    made_with = [
+        next(line for line in text.splitlines() if line.startswith(_VERSIONS))
+        for text in (draft, other)
+    ]
+    if differences and made_with[0] != made_with[1]:
+        differences[:0] = [f"- {made_with[0]}", f"+ {made_with[1]}"]
+    return differences
+
+
+def _recipe_of(path: Path, text: str) -> Recipe:
     marked = [line for line in text.splitlines() if line.startswith(_MARK)]
     if not marked:
         raise DraftError(f"{path} was not written by this command.", "xpuq draft resnet18 --out .")
-    recipe = Recipe.model_validate_json(marked[0].removeprefix(_MARK))
-    _, inputs, converted = _quantized(recipe, torch.device("xpu"))
-    real = lower(converted, inputs, bf16_autocast=recipe.bf16).compilation.code
-    return list(unified_diff(executed_lines(text), executed_lines(real), lineterm="", n=0))
+    with explained(ValidationError, f"The head of {path} cannot be read", "Draft it again."):
+        return Recipe.model_validate_json(marked[0].removeprefix(_MARK))
+
+
+def _versions() -> str:
+    found = (f"{name} {version}" for name, version in versions().items() if version)
+    return _VERSIONS + ", ".join(found)
 
 
 def _quantized(
     recipe: Recipe, device: torch.device
 ) -> tuple[torch.nn.Module, tuple[torch.Tensor], fx.GraphModule]:
-    """Quantize on the CPU, where the same numbers come out everywhere, then move it."""
+    """Quantize on the CPU, then move it: scales then differ by rounding at most."""
     model = load_model(recipe.model, "random").to(memory_format=torch.channels_last)
     shape = (recipe.batch_size, 3, recipe.image_size, recipe.image_size)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
