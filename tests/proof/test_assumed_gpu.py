@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from xpuqlib.errors import DraftError
-from xpuqlib.proof.assumed_gpu import ASSUMED_GPUS, assume_gpu, assumed_gpu, stand_ins
+from xpuqlib.proof.assumed_gpu import ASSUMED_GPUS, assume_gpu, assumed_gpu, replacements
 from xpuqlib.proof.draft import draft_for_xpu
 from xpuqlib.proof.program import executed_lines
 from xpuqlib.recipe.lowering import lower
@@ -18,7 +18,7 @@ without_xpu = pytest.mark.skipif(torch.xpu.is_available(), reason="here is a rea
 
 def replaced() -> list[object]:
     """What stands now where something would stand in."""
-    return [getattr(place, name, None) for place, name, _ in stand_ins(assumed_gpu("max-1100"))]
+    return [getattr(place, name, None) for place, name, _ in replacements(assumed_gpu("max-1100"))]
 
 
 def leaked() -> list[str]:

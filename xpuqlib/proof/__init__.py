@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "module_path",
             "quantizable_layers",
         ],
-        "assumed_gpu": ["ASSUMED_GPUS", "AssumedGPU", "assume_gpu", "assumed_gpu", "stand_ins"],
+        "assumed_gpu": ["ASSUMED_GPUS", "AssumedGPU", "assume_gpu", "assumed_gpu", "replacements"],
         "draft": ["Draft", "DraftError", "draft_for_xpu"],
         "stand_ins": ["exact_int8"],
         "fake_constants": ["FakeConstants", "move_code"],

@@ -27,7 +27,7 @@ from torch._inductor.utils import get_gpu_type
 
 from xpuqlib.errors import DraftError
 
-__all__ = ["ASSUMED_GPUS", "AssumedGPU", "assume_gpu", "assumed_gpu", "stand_ins"]
+__all__ = ["ASSUMED_GPUS", "AssumedGPU", "assume_gpu", "assumed_gpu", "replacements"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def assume_gpu(gpu: AssumedGPU) -> Iterator[None]:
     FakeTensors of device xpu need no such build. Nothing can be executed on the GPU.
     """
     with contextlib.ExitStack() as stack:
-        for place, name, stand_in in [] if gpu.is_here else stand_ins(gpu):
+        for place, name, stand_in in [] if gpu.is_here else replacements(gpu):
             if hasattr(place, name):  # torch 2.8 and 2.15 do not have all of them
                 stack.enter_context(mock.patch.object(place, name, stand_in))
         for asks_once in (DeviceProperties.create, get_gpu_type):
@@ -97,7 +97,7 @@ def assume_gpu(gpu: AssumedGPU) -> Iterator[None]:
         yield
 
 
-def stand_ins(gpu: AssumedGPU) -> Iterator[tuple[Any, str, Any]]:
+def replacements(gpu: AssumedGPU) -> Iterator[tuple[Any, str, Any]]:
     """Yield what is replaced meanwhile: the place, the name there, and what stands in for it."""
     capability = asdict(gpu) | {"sub_group_sizes": [16, 32], "max_work_group_size": 1024}
     properties = SimpleNamespace(**capability, warp_size=32, max_threads_per_block=1024)
