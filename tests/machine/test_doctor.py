@@ -7,6 +7,7 @@ from importlib import metadata
 import pytest
 from typer.testing import CliRunner
 
+from xpuqlib import cli
 from xpuqlib.cli import app
 from xpuqlib.machine import doctor, environment
 from xpuqlib.machine.environment import IPEX
@@ -110,7 +111,7 @@ def test_ipex_is_said_to_be_archived(pretend, no_probe):
 
 def test_the_table_shows_a_fix_as_it_must_be_typed(pretend, no_probe, monkeypatch):
     pretend(torch=None, torchvision=None)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(cli.CONSOLE, "_width", 200)
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 1
     assert 'pip install -e ".[current]"' in result.stdout
