@@ -59,14 +59,29 @@ def pytest_runtest_setup(item):
             pytest.skip(f"no {kind} device is available to torch {torch.__version__} here")
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     for item in items:
-        trials = "trials" in getattr(item, "fixturenames", ())
-        if trials:
+        if "trials" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
-        # One process takes all that read one execution of the lessons, and a file at a time.
-        item.add_marker(pytest.mark.xdist_group("lessons" if trials else item.path.stem))
+
+
+def group_of(nodeid: str) -> str:
+    """One process takes all that read one execution of the lessons, and other tests by file."""
+    path = nodeid.partition("::")[0]
+    reads = path.endswith(("test_lessons.py", "test_notebooks.py"))
+    return "lessons" if reads and "other_parameters" not in nodeid else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Divide tests by `group_of`: pytest 9.2 does not see the groups of pytest-xdist 3.8."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid)
+
+    return ByGroup(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import group_of
 
 PACKAGE = Path(__file__).parent.parent / "xpuqlib"
 # A module imports from its own room and from those before it, never from one after it.
@@ -96,3 +97,13 @@ def test_a_lesson_imports_from_rooms_in_six_lines_or_fewer(path):
         assert node.module in {"xpuqlib.errors", *(f"xpuqlib.{room}" for room in ROOMS)}
         room = importlib.import_module(node.module)
         assert all(hasattr(room, alias.name) for alias in node.names)
+
+
+def test_one_process_takes_all_that_read_one_execution_of_the_lessons(request):
+    items = request.session.items
+    reads = [item.nodeid for item in items if "trials" in getattr(item, "fixturenames", ())]
+    assert {group_of(nodeid) for nodeid in reads} <= {"lessons"}
+    assert group_of("tests/test_notebooks.py::test_a[x]") == "lessons"
+    assert group_of("tests/test_notebooks.py::test_other_parameters[x]") != "lessons"
+    notebook = "notebooks/00_check_your_machine.ipynb"
+    assert {group_of(f"{notebook}::Cell {n}") for n in range(3)} == {notebook}
