@@ -66,8 +66,8 @@ def simulate(draft: Draft, inputs: tuple[torch.Tensor, ...]) -> Simulation:
 
     An int8 call is computed as oneDNN documents it: products of whole numbers summed without
     rounding, scales and bias applied, post-operators, one rounding half to even, zero point,
-    clamp. oneDNN's own kernel does what follows the sum in float32, where this does it in float64:
-    a value halfway between two codes may fall to either side. Everything else runs in PyTorch.
+    clamp. What follows the sum is computed in float64 here, which oneDNN's own kernel need not do:
+    a value nearly halfway between two codes may fall to either side. All else runs in PyTorch.
 
     Parameters
     ----------
