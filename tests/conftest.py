@@ -33,6 +33,7 @@ from xpuqlib.material.models import load_model
 from xpuqlib.proof.evidence import Evidence, collect_evidence
 from xpuqlib.recipe.lowering import Lowered, lower
 from xpuqlib.recipe.pt2e import (
+    MANY_EXPORTS,
     XPUInductorQuantizer,
     capture,
     convert_pt2e,
@@ -174,6 +175,13 @@ def quantize(captured: fx.GraphModule, *inputs: torch.Tensor) -> fx.GraphModule:
     with torch.no_grad():
         prepared(*inputs)
     return convert_pt2e(prepared)
+
+
+def export(model: nn.Module, x: torch.Tensor, strict: bool = True) -> torch.export.ExportedProgram:
+    """Export as a user would, under whatever gradient mode is set; as patient as ``capture``."""
+    limits = {"recompile_limit": MANY_EXPORTS, "accumulated_recompile_limit": MANY_EXPORTS}
+    with torch._dynamo.config.patch(limits):
+        return torch.export.export(model, (x,), strict=strict)
 
 
 class TinyNet(nn.Module):

@@ -1,5 +1,5 @@
 import torch
-from conftest import quantize
+from conftest import export, quantize
 from torch import nn
 
 from xpuqlib.proof.graph import count_operators, quantizable_layers
@@ -36,7 +36,7 @@ def test_layers_of_nested_graphs_are_found():
         forward = torch.no_grad()(Mixed.forward)
 
     model, x = NoGrad().eval(), torch.randn(2, 3, 12, 12)
-    captured = torch.export.export(model, (x,), strict=True).module()
+    captured = export(model, x).module()
     layers = quantizable_layers(captured)
     assert len(layers) == 3
     assert all("nested graph" in layer.reason for layer in layers if layer.name != "up")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torchvision
-from conftest import prepare, quantize
+from conftest import export, prepare, quantize
 from packaging.version import Version
 from torch import nn
 
@@ -31,7 +31,7 @@ since_2_14 = pytest.mark.skipif(RELEASE < (2, 14), reason="seen since torch 2.14
 def test_failure_1_non_strict_export_quantizes_nothing(tiny):
     model, x = tiny
     with torch.no_grad():
-        captured = torch.export.export(model, (x,), strict=False).module()
+        captured = export(model, x, strict=False).module()
     converted = quantize(captured, x)
     proof = collect_evidence(model, converted, lower(converted, (x,)), (x,))
     with pytest.raises(EvidenceError, match=r"0 of 2 convs and linears(?s:.*)strict"):
@@ -42,7 +42,7 @@ def test_failure_1_non_strict_export_quantizes_nothing(tiny):
 def test_failure_2_non_strict_export_raises_where_capture_works():
     model, x = load_model("resnet18"), torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        captured = torch.export.export(model, (x,), strict=False).module()
+        captured = export(model, x, strict=False).module()
     with pytest.raises(ValueError, match="more than one output node"):
         prepare(captured)
     prepare(capture(model, (x,)))
@@ -93,7 +93,7 @@ def test_failure_4_a_loaded_program_without_the_passes(tmp_path):
     converted = quantize(capture(model, (x,)), x)
     signed_to_unsigned(converted)
     with torch.no_grad():
-        program = torch.export.export(converted, (x,), strict=True)
+        program = export(converted, x)
     torch.export.save(program, tmp_path / "program.pt2")
     torch.save((model, x), tmp_path / "model.pt")
     child = subprocess.run(
@@ -120,7 +120,7 @@ class NoGradForward(nn.Module):
 def test_failure_5_no_grad_on_forward(strict):
     torch.manual_seed(0)
     model, x = NoGradForward().eval(), torch.randn(2, 3, 12, 12)
-    captured = torch.export.export(model, (x,), strict=strict).module()  # with gradients, wrongly
+    captured = export(model, x, strict).module()  # with gradients, wrongly
     try:
         converted = quantize(captured, x)
     except (IndexError, ValueError):
