@@ -13,10 +13,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "module_path",
             "quantizable_layers",
         ],
-        "assumed_gpu": ["ASSUMED_GPUS", "AssumedGPU", "assume_gpu", "assumed_gpu", "replacements"],
+        "assumed_gpu": ["ASSUMED_GPUS", "AssumedGPU", "assumed_gpu"],
         "draft": ["Draft", "DraftError", "draft_for_xpu"],
         "stand_ins": ["exact_int8"],
-        "fake_constants": ["FakeConstants", "move_code"],
+        "fake_constants": ["FakeConstants", "move_code", "on_cpu", "prepacked"],
+        "replaced": [
+            "constants_without_values",
+            "gpu_that_is_not_there",
+            "nothing_compiled",
+            "replacements",
+        ],
         "int8_calls": [
             "DraftedCall",
             "describe_calls",

@@ -12,10 +12,11 @@ import torch
 from torch import fx
 
 from xpuqlib.errors import DraftError
-from xpuqlib.proof.assumed_gpu import AssumedGPU, assume_gpu, assumed_gpu
+from xpuqlib.proof.assumed_gpu import AssumedGPU, assumed_gpu
 from xpuqlib.proof.fake_constants import FakeConstants
 from xpuqlib.proof.int8_calls import DraftedCall, describe_calls, with_values
 from xpuqlib.proof.program import write_program
+from xpuqlib.proof.replaced import gpu_that_is_not_there
 from xpuqlib.recipe.compilation import Compilation
 from xpuqlib.recipe.lowering import rewrite_for
 
@@ -123,7 +124,7 @@ def draft_for_xpu(
     )
     copied, notes = rewrite_for("xpu", converted, int8_max_pool, has_pool)
     constants = FakeConstants("xpu")
-    with assume_gpu(assumed):
+    with gpu_that_is_not_there(assumed):
         compilation, graph = write_program(
             copied, example_inputs, constants, freezing=freezing, bf16_autocast=bf16_autocast
         )

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import operator
 import re
-from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 import torch
-
-# These take names from constant_folding as they are imported: before anything is replaced there.
-import torch._inductor.freezing
-import torch._inductor.fx_passes.freezing_patterns
 from torch import fx, nn
 from torch._inductor import constant_folding
-from torch._inductor.fx_passes.joint_graph import UniformValueConstantFolder
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
-__all__ = ["FakeConstants", "move_code"]
+__all__ = ["FakeConstants", "move_code", "on_cpu", "prepacked"]
 
 FUSED_ATTENTION = torch.ops.aten._scaled_dot_product_fused_attention_overrideable.default
 _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
-_PREPACK = re.compile(r"onednn\.q(conv|linear)_prepack")
 
 
 class FakeConstants:
@@ -39,7 +30,7 @@ class FakeConstants:
     Attributes
     ----------
     values : dict of str to torch.Tensor
-        By the name that a constant has in the graph which `in_graph` and `folded` leave.
+        By the name that a constant has in the graph which `in_graph` and `keep` give.
     """
 
     def __init__(self, device: str) -> None:
@@ -97,50 +88,19 @@ class FakeConstants:
         module.recompile()
         return module
 
-    @contextlib.contextmanager
-    def folded(self) -> Iterator[None]:
-        """Let Inductor fold constants without values; what they become is computed aside."""
-        replace = constant_folding.replace_node_with_constant
-        folder, uniform_folder = constant_folding.ConstantFolder, UniformValueConstantFolder
-        deduce, deduce_uniform = folder._deduce_value, uniform_folder._deduce_value
-
-        def replaced(module: fx.GraphModule, node: fx.Node, constant: torch.Tensor) -> None:
-            name = f"folded_{len(self.values)}"
-            self.values[name] = self._value(node)
-            replace(module, node, _readable(constant, self.values[name]), name)
-
-        def deduced(interpreter: fx.Interpreter, node: fx.Node) -> Any:
-            if not _PREPACK.match(str(node.target)):
-                return deduce(interpreter, node)
-            weight = interpreter.env[node.args[0]]  # FakeTensors know no prepacking
-            with self.mode:
-                return _prepacked(node, weight).clone()
-
-        def deduced_uniform(interpreter: fx.Interpreter, node: fx.Node) -> Any:
-            if node.op == "get_attr":  # it looks at a value, which only we have
-                value = self.values[node.target]
-                return value if value.numel() == 1 else interpreter.unknown_value
-            arguments = node.kwargs
-            node.kwargs = _on_cpu(arguments)
-            try:
-                return deduce_uniform(interpreter, node)
-            finally:
-                node.kwargs = arguments
-
-        with (
-            mock.patch.object(constant_folding, "replace_node_with_constant", replaced),
-            mock.patch.object(folder, "_deduce_value", deduced),
-            mock.patch.object(uniform_folder, "_deduce_value", deduced_uniform),
-        ):
-            yield
+    def keep(self, node: fx.Node, fake: torch.Tensor) -> tuple[str, torch.Tensor]:
+        """Remember the value of a node that Inductor folds, and name it."""
+        name = f"folded_{len(self.values)}"
+        self.values[name] = self._value(node)
+        return name, _readable(fake, self.values[name])
 
     def _value(self, node: fx.Node) -> torch.Tensor:
         if node.op == "get_attr":
             return self.values[node.target]
         args, kwargs = fx.map_arg((node.args, node.kwargs), self._value)
-        if _PREPACK.match(str(node.target)) and self.device == "xpu":
-            return _prepacked(node, args[0])
-        return node.target(*args, **_on_cpu(kwargs))
+        if "prepack" in str(node.target) and self.device == "xpu":
+            return prepacked(node, args[0])
+        return node.target(*args, **on_cpu(kwargs))
 
 
 def move_code(graph_module: fx.GraphModule, device: str) -> None:
@@ -174,7 +134,8 @@ def _readable(fake: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     return fake
 
 
-def _on_cpu(arguments: dict[str, Any]) -> dict[str, Any]:
+def on_cpu(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Let a call that names a device, such as a factory, make its tensor on the CPU."""
     return {**arguments, "device": "cpu"} if "device" in arguments else arguments
 
 
@@ -182,6 +143,9 @@ def _is_parameter(value: torch.Tensor) -> bool:
     return isinstance(value, nn.Parameter)
 
 
-def _prepacked(node: fx.Node, weight: torch.Tensor) -> torch.Tensor:
-    """On an XPU a linear's weight is transposed, a convolution's stays (torch's qlinear.cpp)."""
+def prepacked(node: fx.Node, weight: torch.Tensor) -> torch.Tensor:
+    """Prepack as on an XPU: a linear's weight is transposed, a convolution's stays.
+
+    As torch's qlinear.cpp does it.
+    """
     return weight.t() if "linear" in str(node.target) else weight
