@@ -14,7 +14,6 @@ import torch
 import torch._functorch.config
 import torch._inductor.config
 from torch import fx, nn
-from torch._dynamo.exc import BackendCompilerFailed
 
 from xpuqlib.errors import LoweringError, XpuqWarning
 from xpuqlib.machine.device import MODES, cpu_has_bf16, cpu_has_vnni
@@ -29,21 +28,25 @@ from xpuqlib.recipe.passes import (
 __all__ = ["Lowered", "lower", "rewrite_for"]
 
 
-class _OtherFreezingError(Exception):
-    """Dynamo is about to compile, and freezing is not what this model was lowered with."""
+class _OtherSettings(BaseException):
+    """Dynamo is about to compile, and not with the settings that this model was lowered with.
+
+    An Exception would be swallowed under ``suppress_errors``.
+    """
 
 
 @functools.cache  # Dynamo compares backends: what is equal must stay equal
 def _inductor(freezing: bool) -> Callable[..., Any]:
-    """Give Inductor as a backend that compiles with this freezing and refuses any other.
+    """Give Inductor as a backend that compiles with this freezing, aloud, and refuses any other.
 
     Freezing is part of no guard, and Dynamo asks for it before it calls its backend, so that the
     backend itself cannot switch it on.
     """
 
     def inductor(graph: fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
-        if torch._inductor.config.freezing != freezing:
-            raise _OtherFreezingError
+        # Under suppress_errors Dynamo would swallow a failure, and run floating point in silence.
+        if torch._inductor.config.freezing != freezing or torch._dynamo.config.suppress_errors:
+            raise _OtherSettings
         return torch._inductor.compile(graph, inputs)
 
     return inductor
@@ -91,32 +94,32 @@ class Lowered:
             cause = f"Lowered for {_describe(self.signature)}, called with {called}."
             fix = "Convert the input, pad the last batch, or capture, convert and lower again."
             raise LoweringError(cause, fix)
-        with _precision(self.device, self.bf16_autocast), _errors_kept():
+        with _precision(self.device, self.bf16_autocast):
             try:
                 return self.compiled(*inputs)
-            except BackendCompilerFailed as refused:
-                if not isinstance(refused.inner_exception, _OtherFreezingError):
-                    raise
-            with torch._inductor.config.patch(freezing=self.compilation.freezing):
-                return self.compiled(*inputs)
+            except _OtherSettings:
+                with _settings(self.compilation.freezing):
+                    return self.compiled(*inputs)
 
 
 @contextlib.contextmanager
 def _precision(device: torch.device, bf16_autocast: bool) -> Iterator[None]:
     # Gradients and autocast are guards: other ones would compile once more, in other precision.
-    if bf16_autocast or torch.is_autocast_enabled(device.type):  # entering it takes its time
-        autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16_autocast)
-    else:
-        autocast = contextlib.nullcontext()
-    with torch.no_grad(), autocast:
+    with contextlib.ExitStack() as stack:
+        if torch.is_grad_enabled():  # entering them takes its time
+            stack.enter_context(torch.no_grad())
+        if bf16_autocast or torch.is_autocast_enabled(device.type):
+            stack.enter_context(torch.autocast(device.type, torch.bfloat16, enabled=bf16_autocast))
         yield
 
 
-def _errors_kept() -> contextlib.AbstractContextManager:
-    # With it Dynamo would swallow a refusal or an error, and run floating point in silence.
-    if torch._dynamo.config.suppress_errors:
-        return torch._dynamo.config.patch(suppress_errors=False)
-    return contextlib.nullcontext()
+@contextlib.contextmanager
+def _settings(freezing: bool) -> Iterator[None]:
+    with (
+        torch._inductor.config.patch(freezing=freezing),
+        torch._dynamo.config.patch(suppress_errors=False),
+    ):
+        yield
 
 
 def lower(
@@ -184,8 +187,8 @@ the SQNR against the Q/DQ reference."""
     # A cached graph comes back without its constants, and so without the proof.
     with (
         _precision(device, bf16_autocast),
-        _errors_kept(),
-        torch._inductor.config.patch(freezing=freezing, fx_graph_cache=False),
+        _settings(freezing),
+        torch._inductor.config.patch(fx_graph_cache=False),
         torch._functorch.config.patch(enable_autograd_cache=False),
     ):
         compiled = torch.compile(converted, dynamic=False, backend=_inductor(freezing))
