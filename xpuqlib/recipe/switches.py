@@ -143,6 +143,8 @@ class Switchable:
     def only(self, names: Iterable[str], kinds: Iterable[str] = KINDS):
         """Leave on only the quantizers of these layers and kinds. Use in ``with``.
 
+        An empty name stands for what belongs to no layer.
+
         Raises
         ------
         RecipeError
@@ -153,6 +155,8 @@ class Switchable:
 
     def all_but(self, names: Iterable[str], kinds: Iterable[str] = KINDS):
         """Switch off the quantizers of these layers and kinds only. Use in ``with``.
+
+        An empty name stands for what belongs to no layer.
 
         Raises
         ------
@@ -166,7 +170,7 @@ class Switchable:
         if isinstance(names, str):
             names = (names,)
         names, kinds = tuple(names), tuple(kinds)
-        refuse_unknown(names, self.layers)
+        refuse_unknown([name for name in names if name], self.layers)
         refuse_unknown(kinds, KINDS)
         return names, kinds
 
