@@ -14,7 +14,9 @@ __all__ = [
     "LoweringError",
     "ModelError",
     "ParameterError",
+    "RecipeError",
     "RunError",
+    "SensitivityError",
     "TrackError",
     "XpuqError",
     "XpuqWarning",
@@ -63,6 +65,14 @@ class CaptureError(XpuqError):
 
 class CalibrationError(XpuqError):
     """The observers would see nothing, or something that is not calibration data."""
+
+
+class SensitivityError(XpuqError):
+    """What quantizing costs cannot be measured, or the accuracy asked for cannot be kept."""
+
+
+class RecipeError(XpuqError):
+    """A recipe's file cannot be used, or it names what the model does not have."""
 
 
 class DraftError(XpuqError):

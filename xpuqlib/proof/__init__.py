@@ -8,9 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "graph": [
             "Layer",
             "count_operators",
-            "layer_kind",
             "match_calls",
-            "module_path",
             "quantizable_layers",
         ],
         "assumed_gpu": ["ASSUMED_GPUS", "AssumedGPU", "assumed_gpu"],

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 from torch.utils._pytree import tree_leaves
 
-from xpuqlib.proof.graph import layer_kind, module_path
+from xpuqlib.recipe.layers import layer_kind, layer_name
 
 __all__ = [
     "agreement",
@@ -128,7 +128,7 @@ def layer_sqnr(
     """
     reference = {n.name: output for n, output in node_outputs(prepared, inputs, layer_kind).items()}
     quantized = node_outputs(converted, inputs, layer_kind).items()
-    return {module_path(n) or n.name: sqnr(reference[n.name], output) for n, output in quantized}
+    return {layer_name(n): sqnr(reference[n.name], output) for n, output in quantized}
 
 
 def code_usage(

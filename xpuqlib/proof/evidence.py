@@ -17,7 +17,7 @@ from xpuqlib.errors import DraftError, EvidenceError
 from xpuqlib.machine.device import cpu_has_vnni
 from xpuqlib.proof.closeness import flat_output, sqnr
 from xpuqlib.proof.draft import Draft, draft_for_xpu
-from xpuqlib.proof.graph import UNSUPPORTED, match_calls, quantizable_layers
+from xpuqlib.proof.graph import EXPECTED, match_calls, quantizable_layers
 from xpuqlib.recipe.lowering import Lowered
 
 __all__ = ["Evidence", "EvidenceError", "LayerEvidence", "collect_evidence"]
@@ -120,7 +120,7 @@ class Evidence:
         EvidenceError
             With the cause and the fix.
         """
-        missed = [x for x in self.layers if not x.quantized and UNSUPPORTED not in x.reason]
+        missed = [x for x in self.layers if not x.quantized and not x.reason.startswith(EXPECTED)]
         quantized = sum(layer.quantized for layer in self.layers)
         if missed or not quantized:
             raise EvidenceError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +10,18 @@ import torch
 from torch import fx
 
 from xpuqlib.recipe.compilation import Int8Call
+from xpuqlib.recipe.layers import layer_kind, layer_name
 
 __all__ = [
     "Layer",
     "count_operators",
-    "layer_kind",
     "match_calls",
-    "module_path",
     "quantizable_layers",
 ]
 
 UNSUPPORTED = "XPUInductorQuantizer does not quantize"
+ON_PURPOSE = "the quantizer was told to keep it in floating point"
+EXPECTED = (UNSUPPORTED, ON_PURPOSE)  # how reasons begin that speak of no mistake
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,13 @@ def quantizable_layers(graph_module: fx.GraphModule) -> list[Layer]:
                 reason = ""
             elif "transpose" in operator or operator == "conv3d":
                 reason = f"{UNSUPPORTED} {operator}"
+            elif _is_kept(node):
+                reason = ON_PURPOSE
             elif path:
                 reason = f"inside {path}, a nested graph that the quantizer does not enter"
             else:
                 reason = "the quantizer did not annotate it"
-            layers.append(Layer(module_path(node) or node.name, kind, scale, reason))
+            layers.append(Layer(layer_name(node), kind, scale, reason))
     return layers
 
 
@@ -83,21 +85,10 @@ def match_calls(layers: list[Layer], calls: Sequence[Int8Call]) -> list[Int8Call
     return taken
 
 
-def layer_kind(node: fx.Node) -> str | None:
-    """``conv`` or ``linear`` for a node that is one, else None."""
-    if node.op != "call_function" or getattr(node.target, "namespace", None) != "aten":
-        return None
-    found = re.match("conv|linear$", node.target._opname)
-    return found[0] if found else None
-
-
-def module_path(node: fx.Node) -> str:
-    """Path of the module that a node comes from, such as ``layer1.0.conv1``; empty if unknown."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    path = stack[-1][0] if stack else ""
-    # Some paths are expressions: getattr(L['fn'].block, '0') stands for block.0.
-    path = re.sub(r"getattr\((.*), '([^']*)'\)", r"\1.\2", path)
-    return re.sub(r"^L\['\w+'\]\.?", "", path)
+def _is_kept(node: fx.Node) -> bool:
+    # Upstream annotates what it was told to leave alone, with nothing to quantize.
+    annotation = node.meta.get("quantization_annotation")
+    return annotation is not None and annotation._annotated and not annotation.input_qspec_map
 
 
 def _weight_scale(graph: fx.GraphModule, node: fx.Node) -> torch.Tensor | None:

@@ -18,7 +18,6 @@ from xpuqlib.errors import DraftError
 from xpuqlib.proof.closeness import flat_output, node_outputs
 from xpuqlib.proof.draft import Draft
 from xpuqlib.proof.fake_constants import FUSED_ATTENTION, FakeConstants
-from xpuqlib.proof.graph import layer_kind, module_path
 from xpuqlib.proof.int8_calls import (
     DraftedCall,
     describe_calls,
@@ -27,6 +26,7 @@ from xpuqlib.proof.int8_calls import (
 )
 from xpuqlib.proof.program import write_program
 from xpuqlib.proof.stand_ins import exact_int8
+from xpuqlib.recipe.layers import layer_kind, layer_name
 from xpuqlib.recipe.lowering import rewrite_for
 from xpuqlib.recipe.passes import OFFSET
 
@@ -161,7 +161,7 @@ def reference_codes(
     quantizes = {}
     for node in converted.graph.nodes:
         if layer_kind(node) and (quantize := _next_quantize(node)):
-            quantizes[module_path(node) or node.name] = quantize
+            quantizes[layer_name(node)] = quantize
     kept = node_outputs(converted, inputs, lambda node: node in quantizes.values())
     return {layer: kept[quantize] for layer, quantize in quantizes.items()}
 

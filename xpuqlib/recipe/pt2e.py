@@ -26,6 +26,9 @@ if pt2e_home() == "torchao":
     )
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
+    from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
+        _annotate_nodes_not_quantize as annotate_nodes_not_quantize,
+    )
     from torchao.quantization.pt2e.quantizer.xpu_inductor_quantizer import (
         XPUInductorQuantizer,
         get_default_xpu_inductor_quantization_config,
@@ -39,6 +42,9 @@ else:
     )
     from torch.ao.quantization.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torch.ao.quantization.quantizer import QuantizationSpec
+    from torch.ao.quantization.quantizer.x86_inductor_quantizer import (
+        _annotate_nodes_not_quantize as annotate_nodes_not_quantize,
+    )
     from torch.ao.quantization.quantizer.xnnpack_quantizer_utils import QuantizationConfig
     from torch.ao.quantization.quantizer.xpu_inductor_quantizer import (
         XPUInductorQuantizer,
@@ -54,6 +60,7 @@ __all__ = [
     "QuantizationConfig",
     "QuantizationSpec",
     "XPUInductorQuantizer",
+    "annotate_nodes_not_quantize",
     "capture",
     "convert_pt2e",
     "get_default_xpu_inductor_quantization_config",

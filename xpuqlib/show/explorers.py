@@ -19,8 +19,8 @@ from torch import fx
 
 from xpuqlib.proof.closeness import sqnr
 from xpuqlib.proof.evidence import Evidence
-from xpuqlib.proof.graph import layer_kind, module_path
 from xpuqlib.recipe.calibration import observers
+from xpuqlib.recipe.layers import layer_kind, layer_name
 from xpuqlib.show import figures
 from xpuqlib.show.bars import draw_bars
 from xpuqlib.show.style import BLACK, SKY, VERMILLION, new_figure, plain_log_ticks
@@ -171,7 +171,7 @@ def browse_layers(
     """
     found = observers(prepared)
     watching = {
-        module_path(node) or node.name: found[node.args[0].target]
+        layer_name(node): found[node.args[0].target]
         for node in prepared.graph.nodes
         if layer_kind(node) and node.args[0].target in found
     }

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from torch import fx
 
-from xpuqlib.proof.graph import module_path
 from xpuqlib.recipe.compilation import Operator
+from xpuqlib.recipe.layers import module_path
 from xpuqlib.show.style import (
     BLACK,
     DTYPES,

@@ -1,0 +1,155 @@
+import copy
+import math
+
+import pytest
+import torch
+from conftest import prepare
+from torch import nn
+
+from xpuqlib.errors import SensitivityError, XpuqWarning
+from xpuqlib.proof.graph import quantizable_layers
+from xpuqlib.recipe.accuracy import accuracy_curve, keep_accuracy
+from xpuqlib.recipe.pt2e import capture
+from xpuqlib.recipe.sensitivity import Sensitivity
+from xpuqlib.recipe.switches import Switchable
+
+
+class Chain(nn.Module):
+    """Five convs; one input channel of the second and of the fourth spoils the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.c, self.d = (nn.Conv2d(n, 16, 1) for n in (3, 16, 16, 16))
+        self.e = nn.Conv2d(16, 8, 1)
+        with torch.no_grad():
+            for conv, reader in ((self.a, self.b), (self.c, self.d)):
+                conv.bias[0] = 1e4
+                reader.weight[:, 0] = 0
+
+    def forward(self, x):
+        x = self.b(self.a(x).relu()).relu()
+        return self.e(self.d(self.c(x).relu()).relu()).mean((2, 3))
+
+
+@pytest.fixture(scope="module")
+def chain():
+    model = Chain().eval()
+    x = torch.randn(400, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.e.bias -= model(x).mean(0)  # else all have one class
+        labels = model(x).argmax(1)
+    captured = capture(model, (x,))
+
+    def metric(candidate: nn.Module) -> float:
+        with torch.no_grad():
+            return (candidate(x).argmax(1) == labels).double().mean().item()
+
+    def calibrate(prepared: nn.Module) -> None:
+        with torch.no_grad():
+            prepared(x)
+
+    return captured, calibrate, metric
+
+
+def test_the_two_layers_that_hurt_are_kept_and_no_other(chain, tmp_path):
+    _, _, metric = chain
+    path = tmp_path / "scores.json"
+    kept = keep_accuracy(*chain, max_drop=0.1, images=400, scores_path=path)
+    assert kept.kept == ("b", "d")
+    assert kept.layers == ("a", "b", "c", "d", "e")
+    assert kept.metric_fp32 == 1.0
+    assert kept.metric_int8 < 0.7
+    assert kept.metric >= 0.9
+    assert kept.metric == metric(kept.converted)
+    in_int8 = {layer.name: layer.scale is not None for layer in quantizable_layers(kept.converted)}
+    assert in_int8 == {"a": True, "b": False, "c": True, "d": False, "e": True}
+    said = f"2 of 5 layers kept in floating point: accuracy 100.0 → {kept.metric * 100:.1f} %"
+    assert kept.sentence == said
+    assert said in kept._repr_html_()
+    assert "40.0 of 400 images" in kept._repr_html_()
+    assert path.exists()
+
+
+def test_the_history_tells_every_measurement(chain):
+    history = keep_accuracy(*chain, max_drop=0.1).history
+    assert history["step"].iloc[0] == "floating point"
+    assert history["step"].iloc[-1] == "converted"
+    added = history[history["step"] == "left out"]
+    assert [*added["layers kept"]] == [1, 2]
+    assert {*added["layer"]} == {"b", "d"}
+    assert added["metric"].iloc[-1] == history["metric"].iloc[-1]
+
+
+def test_a_layer_that_was_left_out_in_vain_is_given_back(chain, monkeypatch):
+    monkeypatch.setattr(Sensitivity, "order", lambda self, score: ["a", "b", "c", "d", "e"])
+    kept = keep_accuracy(*chain, max_drop=0.1)
+    assert kept.kept == ("b", "d")
+    given_back = kept.history[kept.history["step"] == "given back"]
+    assert [*given_back["layer"]] == ["c", "b", "a"]
+
+
+def test_where_the_converted_graph_misses_the_next_layer_is_left_out(chain):
+    captured, calibrate, metric = chain
+
+    def strict(candidate):
+        converted = any("quantize" in str(node.target) for node in candidate.graph.nodes)
+        layers = quantizable_layers(candidate)
+        few = converted and sum(layer.scale is None for layer in layers) < 3
+        return metric(candidate) - 0.2 * few
+
+    kept = keep_accuracy(captured, calibrate, strict, max_drop=0.1)
+    assert len(kept.kept) == 3
+    assert {"b", "d"} < {*kept.kept}
+    assert [*kept.history["step"]][-2:] == ["converted", "converted"]
+
+
+def test_nothing_is_kept_where_int8_is_good_enough(chain):
+    kept = keep_accuracy(*chain, max_drop=0.98)
+    assert kept.kept == ()
+    assert kept.metric == kept.metric_int8
+    assert "0 of 5 layers" in kept.sentence
+    assert all(layer.scale is not None for layer in quantizable_layers(kept.converted))
+
+
+def test_what_cannot_be_reached_is_refused(chain):
+    captured, calibrate, metric = chain
+    calls = []
+
+    def falling(candidate):
+        calls.append(1)
+        return metric(candidate) - 0.15 * (len(calls) > 2)
+
+    with pytest.raises(SensitivityError, match=r"with all layers in floating point it is 0\.85"):
+        keep_accuracy(captured, calibrate, falling, max_drop=0.1)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, 98.0, -1.0])
+def test_a_metric_that_is_no_share_is_refused(chain, wrong):
+    captured, calibrate, _ = chain
+    with pytest.raises(SensitivityError, match="not a number in 0…1"):
+        keep_accuracy(captured, calibrate, lambda model: wrong)
+
+
+def test_few_images_are_warned_of(chain, recwarn):
+    with pytest.warns(XpuqWarning, match=r"4\.0 of 40 images(.*)Take 50"):
+        keep_accuracy(*chain, max_drop=0.1, images=40)
+    recwarn.clear()
+    keep_accuracy(*chain, max_drop=0.1, images=50)
+    assert not [w for w in recwarn if issubclass(w.category, XpuqWarning)]
+
+
+def test_the_curve_goes_from_all_in_int8_to_the_last_layer(chain):
+    captured, calibrate, metric = chain
+    prepared = prepare(copy.deepcopy(captured))
+    calibrate(prepared)
+    switchable = Switchable(prepared)
+    order = ["d", "b", "a", "c", "e"]
+    curve = accuracy_curve(switchable, order, lambda model: {"accuracy": metric(model)})
+    assert [*curve.index] == [0, 1, 2, 3, 4, 5]
+    assert [*curve["layer"]] == ["", *order]
+    assert curve["accuracy"].iloc[0] == metric(switchable.model)
+    assert curve["accuracy"].iloc[-1] == 1.0
+    assert curve["accuracy"].iloc[2] > 0.9
+    short = accuracy_curve(switchable, order, lambda model: {"one": 1.0}, at_most=2)
+    assert len(short) == 3

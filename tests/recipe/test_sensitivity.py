@@ -1,0 +1,140 @@
+import json
+import math
+
+import pytest
+import torch
+from conftest import TinyNet, prepare
+from torch import nn
+
+from xpuqlib.errors import RecipeError, SensitivityError
+from xpuqlib.proof.closeness import sqnr
+from xpuqlib.recipe.pt2e import capture
+from xpuqlib.recipe.sensitivity import ALL_BUT, ONLY, SETTINGS, measure_sensitivity
+from xpuqlib.recipe.switches import Switchable
+
+
+def calibrated(model: nn.Module, x: torch.Tensor) -> Switchable:
+    prepared = prepare(capture(model.eval(), (x,)))
+    with torch.no_grad():
+        prepared(x)
+    return Switchable(prepared)
+
+
+def spoiled() -> nn.Module:
+    """Three convs; one input channel of the second is 1000 times as large as the others."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)
+    )
+    with torch.no_grad():
+        model[0].weight[0] *= 1000
+        model[0].bias[0] = 100
+        model[2].weight[:, 0] = 0
+    return model
+
+
+class Scoring:
+    """SQNR to floating point; counts how often it was asked."""
+
+    def __init__(self, switchable: Switchable, x: torch.Tensor) -> None:
+        self.calls, self.x = 0, x
+        with switchable.all_off():
+            self.floating = switchable(x)
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        self.calls += 1
+        with torch.no_grad():
+            return {"SQNR": sqnr(self.floating, model(self.x)), "one": 1.0}
+
+
+@pytest.fixture(scope="module")
+def flow():
+    model, x = spoiled(), torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    return calibrated(model, x), x
+
+
+def last_part(layer: str) -> str:
+    return layer.rpartition(".")[2]
+
+
+def test_the_layer_that_hurts_is_found_and_its_activation_is_to_blame(flow):
+    switchable, x = flow
+    scoring = Scoring(switchable, x)
+    result = measure_sensitivity(switchable, scoring)
+    assert scoring.calls == 2 + len(SETTINGS) * 3
+    assert result.floating == {"SQNR": math.inf, "one": 1.0}
+    assert [last_part(layer) for layer in result.table.index] == ["0", "2", "4"]
+    assert last_part(result.order("SQNR")[0]) == "2"
+    table = result.table["SQNR"].set_axis(["0", "2", "4"])
+    assert table[ALL_BUT].idxmax() == "2"
+    assert table[ONLY].idxmin() == "2"
+    assert table.loc["2", ALL_BUT] > result.quantized["SQNR"] + 6
+    assert table.loc["2", "only its activation"] < table.loc["2", "only its weight"] - 6
+    assert "all in int8" in result._repr_html_()
+
+
+def test_all_switches_are_on_afterwards(flow):
+    switchable, x = flow
+    before = switchable(x)
+    measure_sensitivity(switchable, Scoring(switchable, x))
+    assert torch.equal(switchable(x), before)
+
+
+def test_scores_are_kept_and_a_second_call_goes_on(flow, tmp_path):
+    switchable, x = flow
+    path, scoring = tmp_path / "scores.json", Scoring(switchable, x)
+
+    class StoppedError(Exception):
+        pass
+
+    def stops(model):
+        if scoring.calls == 2 + len(SETTINGS) + 1:
+            raise StoppedError
+        return scoring(model)
+
+    with pytest.raises(StoppedError):
+        measure_sensitivity(switchable, stops, path=path)
+    assert len(json.loads(path.read_text())["layers"]) == 1
+    scoring.calls = 0
+    result = measure_sensitivity(switchable, scoring, path=path)
+    assert scoring.calls == 2 + 2 * len(SETTINGS)
+    fresh = measure_sensitivity(switchable, scoring)
+    assert result.table.equals(fresh.table)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_scores_of_something_else_are_refused(flow, tmp_path):
+    switchable, x = flow
+    path = tmp_path / "scores.json"
+    measure_sensitivity(switchable, Scoring(switchable, x), path=path, settings=[ONLY])
+    other = calibrated(spoiled(), x * 2)
+    with pytest.raises(SensitivityError, match="another calibration"):
+        measure_sensitivity(other, Scoring(other, x), path=path)
+    with pytest.raises(SensitivityError, match="other data"):
+        measure_sensitivity(switchable, Scoring(switchable, x * 3), path=path)
+    path.write_text("{}")
+    with pytest.raises(SensitivityError, match="holds no scores"):
+        measure_sensitivity(switchable, Scoring(switchable, x), path=path)
+    with pytest.raises(SensitivityError, match="cannot be written"):
+        measure_sensitivity(switchable, Scoring(switchable, x), path=tmp_path / "no" / "a.json")
+
+
+def test_nan_and_unknown_settings_are_refused(flow):
+    switchable, x = flow
+    with pytest.raises(SensitivityError, match="'a' is NaN"):
+        measure_sensitivity(switchable, lambda model: {"a": math.nan})
+    with pytest.raises(SensitivityError, match="no score"):
+        measure_sensitivity(switchable, lambda model: {})
+    with pytest.raises(RecipeError, match="only this layer"):
+        measure_sensitivity(switchable, Scoring(switchable, x), settings=["only this"])
+    with pytest.raises(RecipeError, match="SQNR"):
+        measure_sensitivity(switchable, Scoring(switchable, x)).order("SQN")
+
+
+def test_a_model_of_conv_and_linear(tiny):
+    model, x = tiny
+    assert isinstance(model, TinyNet)
+    switchable = calibrated(model, x)
+    result = measure_sensitivity(switchable, Scoring(switchable, x), settings=[ONLY])
+    assert [*result.table.index] == ["conv", "linear"]
+    assert (result.table["SQNR"][ONLY] > result.quantized["SQNR"]).all()
