@@ -45,7 +45,9 @@ def test_a_default_is_the_same_given_or_not(tmp_path):
         assert identity(Job(path, other)) != none
 
 
-@pytest.mark.parametrize("kind", ["cli.py", "runner/report.yml", "runner/report.html"])
+@pytest.mark.parametrize(
+    "kind", ["cli.py", "runner/report.yml", "runner/report.html", "recipe/quantize.py.j2"]
+)
 def test_every_file_of_the_package_counts(tmp_path, monkeypatch, kind):
     copy = tmp_path / "xpuqlib"
     shutil.copytree(Path(xpuqlib.__file__).parent, copy)

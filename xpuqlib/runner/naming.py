@@ -19,7 +19,7 @@ __all__ = ["all_versions", "identity", "run_names"]
 
 DIGITS = 12  # of the hash
 LONGEST = {"notebook": 40, "value": 24, "parameters": 72}  # characters in a file's name
-SOURCES = {".py", ".yml", ".html"}
+SOURCES = {".py", ".yml", ".html", ".j2"}
 
 
 def identity(job: Job) -> str:
