@@ -1,7 +1,8 @@
 """What a person may choose from. Free of torch, so that the command line can check it at once."""
 
 DEVICES = ("auto", "xpu", "cuda", "cpu")
+# Those of the lessons; any other classification model of torchvision is taken, too.
 MODELS = ("resnet18", "resnet50", "mobilenet_v2", "googlenet")
-DATA = ("digits", "synthetic")  # or a folder of images
-WEIGHTS = ("digits", "imagenet", "random")
+DATA = ("digits", "synthetic")  # or a folder of images, or a factory
+WEIGHTS = ("auto", "digits", "imagenet", "random")  # or the file of a state dict
 CONFIGURATIONS = ("default", "symmetric")

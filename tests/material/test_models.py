@@ -23,9 +23,11 @@ def test_digits_weights_are_trained(name):
 
 
 def test_unknown_names_list_the_choices():
-    with pytest.raises(ModelError, match="resnet18, resnet50"):
+    with pytest.raises(ModelError, match=r"Use resnet18, .*file\.py:function"):
         load_model("resnet19")
-    with pytest.raises(ModelError, match="digits, imagenet, random"):
+    with pytest.raises(
+        ModelError, match="auto, digits, imagenet, random, or the path of a state dict"
+    ):
         load_model("resnet18", "coco")
 
 

@@ -8,10 +8,12 @@ from torch import nn
 
 from xpuqlib.proof.closeness import (
     agreement,
+    class_scores,
     code_usage,
     flat_output,
     layer_sqnr,
     predict,
+    predict_batches,
     sqnr,
     top1,
 )
@@ -104,3 +106,30 @@ def test_code_usage_of_a_relu_starts_at_the_lowest_code(before_and_after):
     (low, high), (pooled_low, pooled_high) = usage.values()
     assert (low, high) == pytest.approx((-128, 127), abs=3)  # a histogram may cut off the tails
     assert -128 <= pooled_low < pooled_high <= 127
+
+
+def test_outputs_of_any_structure_are_flattened_row_by_row():
+    a, b = torch.arange(6.0).reshape(2, 3), torch.tensor([7, 8])
+    expected = torch.tensor([[0, 1, 2, 7], [3, 4, 5, 8.0]])
+    for output in ({"a": a, "b": b}, (a, b), [a, {"b": (b,)}]):
+        assert torch.equal(flat_output(output), expected)
+    assert torch.equal(class_scores({"ids": b, "features": a[..., None], "scores": a}), a)
+    assert torch.equal(class_scores(b), torch.tensor([[7], [8.0]]))
+
+
+def test_batches_of_several_inputs_are_padded_to_one_shape():
+    shapes = set()
+
+    def model(x, y):
+        shapes.add((tuple(x.shape), tuple(y.shape), x.is_contiguous(memory_format=layout)))
+        return {"sum": x.flatten(1).sum(1) + y, "y": y}
+
+    layout = torch.channels_last
+    x, y = torch.randn(5, 3, 4, 4).to(memory_format=layout), torch.arange(5.0)
+    batches = list(zip(x.split(2), y.split(2), strict=True))
+    found = predict_batches(model, batches, 2, "cpu")
+    assert torch.allclose(found[:, 0], x.flatten(1).sum(1) + y, atol=1e-5)
+    assert torch.equal(found[:, 1], y)
+    assert shapes == {((2, 3, 4, 4), (2,), True)}
+    scores = predict_batches(model, batches, 2, "cpu", output=lambda given: given["y"])
+    assert torch.equal(scores, y)

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from conftest import prepare
+from torch import nn
 
 from xpuqlib.errors import CalibrationError, XpuqWarning
 from xpuqlib.recipe.calibration import calibrate, observers
@@ -84,3 +85,32 @@ def test_calibrate_is_quiet_about_the_same_preprocessing(prepared, recwarn):
     model, x = prepared
     calibrate(model, [x], like=torch.randn_like(x))
     assert not [w for w in recwarn if issubclass(w.category, XpuqWarning)]
+
+
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.linear = nn.Embedding(5, 4), nn.Linear(7, 2)
+
+    def forward(self, x, ids):
+        return self.linear(torch.cat([x, self.table(ids)], dim=1))
+
+
+def test_all_inputs_of_a_model_are_checked_and_passed_on():
+    x, ids, labels = torch.randn(8, 3), torch.arange(8) % 5, torch.zeros(8).long()
+    prepared = prepare(capture(TwoInputs().eval(), (x, ids)))
+    seen = calibrate(prepared, [(x, ids), (2 * x, ids, labels)])
+    assert (seen.batches, seen.images) == (2, 16)
+    assert seen.maximum == 2 * x.max()
+    assert max(watched.max_val.max() for watched in observers(prepared).values()) >= 2 * x.max()
+    with pytest.raises(CalibrationError, match=r"Batch 1 has 1 inputs; 2 were captured"):
+        calibrate(prepared, [x])
+    with pytest.raises(CalibrationError, match=r"Batch 1 is torch\.int32"):
+        calibrate(prepared, [(x, ids.int())])
+
+
+def test_a_model_without_a_layer_for_the_quantizer_is_named():
+    x = torch.randn(2, 3, 8, 8)
+    prepared = prepare(capture(nn.Sequential(nn.AvgPool2d(2), nn.Flatten()).eval(), (x,)))
+    with pytest.raises(CalibrationError, match="no layer that the XPU quantizer knows"):
+        calibrate(prepared, [x])

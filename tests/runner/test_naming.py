@@ -45,7 +45,9 @@ def test_a_default_is_the_same_given_or_not(tmp_path):
         assert identity(Job(path, other)) != none
 
 
-@pytest.mark.parametrize("kind", ["cli.py", "runner/report.yml", "runner/report.html"])
+@pytest.mark.parametrize(
+    "kind", ["cli.py", "runner/report.yml", "runner/report.html", "recipe/quantize.py.j2"]
+)
 def test_every_file_of_the_package_counts(tmp_path, monkeypatch, kind):
     copy = tmp_path / "xpuqlib"
     shutil.copytree(Path(xpuqlib.__file__).parent, copy)
@@ -89,3 +91,21 @@ def test_a_run_that_is_there_keeps_its_name_when_another_parameter_varies(path, 
     after = named(path, tmp_path, *extended)
     assert after[:2] == before
     assert ["n=1,model=b" in after[2], "n=2,model=b" in after[3]] == [True, True]
+
+
+def test_the_content_of_a_persons_own_files_counts(path, tmp_path):
+    own = tmp_path / "my_models.py"
+    own.write_text("a")
+    values = {"model": f"{own}:classifier"}
+    first = identity(Job(path, values))
+    own.write_text("b")
+    assert identity(Job(path, values)) != first
+    own.write_text("a")
+    assert identity(Job(path, values)) == first
+
+
+def test_a_factory_shows_its_file_and_function(path, tmp_path):
+    runs = [{"model": f"/home/me/{name}.py:classifier"} for name in ("my_models", "mine")]
+    names = named(path, tmp_path / "out", *runs)
+    assert ["my_models.py_classifier-" in names[0], "mine.py_classifier-" in names[1]] == [True] * 2
+    assert all(re.fullmatch(r"[A-Za-z0-9_.+=,-]+", name) for name in names)

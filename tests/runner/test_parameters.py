@@ -111,7 +111,8 @@ def test_every_parameter_is_described():
     }
     assert table.loc["image_size", "choices"] == "32 to 1024"
     assert table.loc["device", "choices"] == "auto, xpu, cuda, cpu"
-    assert table.loc["data", "choices"] == "digits, synthetic, a folder of images by class"
+    choices = "digits, synthetic, a folder of images by class, FILE.py:FUNCTION, MODULE:FUNCTION"
+    assert table.loc["data", "choices"] == choices
     assert table["meaning"].all()
 
 
@@ -132,3 +133,51 @@ def test_the_table_in_the_readme_is_the_one_that_the_command_prints():
     printed = subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
     assert len(printed.splitlines()) == 2 + len(LessonParameters.model_fields)
     assert printed in (LESSON.parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder with code, an empty program and weights, and a lesson-like notebook."""
+    (tmp_path / "mine.py").write_text("raise SystemExit\ndef classifier():\n    pass")
+    for name in ("model.pt2", "weights.pt"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    parameters = 'model: str = "resnet18"\nweights: str = "auto"\ndata: str = "digits"'
+    return write_notebook(tmp_path / "09_a.ipynb", parameters)
+
+
+def test_files_of_ones_own_become_absolute_and_nothing_is_executed(own):
+    values = {"model": "mine.py:classifier", "data": "mine.py:classifier", "weights": "weights.pt"}
+    here = own.parent
+    factory = f"{here / 'mine.py'}:classifier"
+    assert check_parameters(own, values) == {
+        "model": factory,
+        "data": factory,
+        "weights": str(here / "weights.pt"),
+    }
+    assert check_parameters(own, {"model": "model.pt2"}) == {"model": str(here / "model.pt2")}
+    assert check_parameters(own, {"model": "swin_t"}) == {"model": "swin_t"}  # of no lesson
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": "swin_tt"}, r"no model 'swin_tt'(?s:.*)Use swin_t"),
+        ({"model": "mine.py:classifer"}, r"model=mine\.py:classifer (?s:.*)It has: classifier"),
+        ({"model": "other.pt2"}, r"no file 'other\.pt2'"),
+        ({"weights": "other.pt"}, r"no file 'other\.pt'(?s:.*)auto, digits"),
+        ({"data": "other.py:batches"}, r"data=other\.py:batches (?s:.*)no file 'other\.py'"),
+        ({"data": "digit"}, "nor a folder that exists"),
+        ({"model": "model.pt2", "weights": "digits"}, "weights=digits is for torchvision"),
+        ({"model": "mine.py:classifier", "weights": "random"}, "-p weights=auto"),
+    ],
+)
+def test_what_is_not_there_is_refused_before_a_kernel_starts(own, values, message):
+    with pytest.raises(ParameterError, match=message):
+        check_parameters(own, values)
+
+
+def test_the_weights_that_a_lesson_has_by_default_count(own):
+    with pytest.raises(ParameterError, match=r"weights=digits(?s:.*)-p weights=auto"):
+        check_parameters(LESSON, {"model": "model.pt2"})
+    assert check_parameters(LESSON, {"model": "model.pt2", "weights": "auto"})["weights"] == "auto"

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from xpuqlib.errors import ModelError, RunError, explained
 from xpuqlib.machine.environment import cache_dir
-from xpuqlib.material.models import load_model, sha256
+from xpuqlib.material.models import check_name, load_model, sha256
 from xpuqlib.names import MODELS, WEIGHTS
 from xpuqlib.runner.results import write_whole
 
@@ -27,7 +27,7 @@ def prefetch(models: tuple[str, ...] = MODELS, weights: tuple[str, ...] = ("digi
     Parameters
     ----------
     models : tuple of str
-        Of `xpuqlib.names.MODELS`.
+        Classification models of torchvision.
     weights : tuple of str
         ``digits``, ``imagenet`` or both.
 
@@ -41,9 +41,10 @@ def prefetch(models: tuple[str, ...] = MODELS, weights: tuple[str, ...] = ("digi
     ModelError
         If a name is unknown, or weights cannot be downloaded or kept.
     """
-    for asked, known in ((models, MODELS), (weights, WEIGHTS)):
-        if unknown := set(asked) - set(known):
-            raise ModelError(f"Unknown: {', '.join(unknown)}.", f"Use {', '.join(known)}.")
+    for name in models:
+        check_name(name)
+    if unknown := set(weights) - set(WEIGHTS):
+        raise ModelError(f"Unknown: {', '.join(unknown)}.", f"Use {', '.join(WEIGHTS)}.")
     wanted = [(name, source) for source in weights for name in models]
     for name, source in tqdm(wanted, desc="prefetching", unit="model"):
         load_model(name, source)

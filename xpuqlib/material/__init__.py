@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "batches": ["Batches", "load_batches"],
         "data": [
             "DEFAULT_NORMALIZATION",
             "NORMALIZATION",
@@ -13,6 +14,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "enlarge",
             "load_data",
         ],
-        "models": ["digits_weights", "load_model", "sha256"],
+        "factory": [
+            "call_factory",
+            "check_weights",
+            "find_factory",
+            "find_file",
+            "find_own_model",
+            "is_factory",
+            "is_own_model",
+        ],
+        "models": ["check_name", "classifiers", "digits_weights", "load_model", "sha256"],
+        "own": ["check_model", "load_own_model", "load_weights", "read_weights"],
     },
 )

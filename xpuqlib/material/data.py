@@ -14,6 +14,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 
 from xpuqlib.errors import DataError
+from xpuqlib.material.factory import is_factory
 
 __all__ = [
     "DEFAULT_NORMALIZATION",
@@ -93,8 +94,11 @@ def load_data(
     ------
     DataError
         If the folder is missing, holds no images, too few for the batches asked for, or one
-        that cannot be read.
+        that cannot be read; for a factory, which `load_batches` takes.
     """
+    if is_factory(source) and not Path(source).is_dir():
+        fix = "Take a folder of images here; load_batches and lesson 09 take factories."
+        raise DataError(f"{source} is a factory of batches, not a source of images.", fix)
     generator = torch.Generator().manual_seed(seed)
     needed = batch_size * calibration_batches
     if source == "synthetic":

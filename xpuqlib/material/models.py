@@ -24,9 +24,11 @@ from tqdm import tqdm
 from xpuqlib.errors import ModelError, XpuqWarning, explained
 from xpuqlib.machine.environment import cache_dir
 from xpuqlib.material.data import digits_split, enlarge
+from xpuqlib.material.factory import is_own_model
+from xpuqlib.material.own import load_own_model, load_weights, read_weights
 from xpuqlib.names import MODELS, WEIGHTS
 
-__all__ = ["digits_weights", "load_model", "sha256"]
+__all__ = ["check_name", "classifiers", "digits_weights", "load_model", "sha256"]
 
 RECIPE = 1  # goes into the cache's file names: a new training recipe never meets old weights
 # Auxiliary heads exist only for training on ImageNet.
@@ -35,6 +37,7 @@ BUILD_SETTINGS = {"googlenet": WITHOUT_HEADS, "inception_v3": WITHOUT_HEADS}
 # All of them are OSErrors, as is a folder that cannot be written.
 NO_NETWORK = (urllib.error.URLError, ConnectionError, TimeoutError, ssl.SSLError)
 EPOCHS, BATCH, LEARNING_RATE, TRAINING_SIZE = 5, 32, 0.02, 32
+IMAGENET_CLASSES = 1000
 
 
 def load_model(
@@ -44,17 +47,23 @@ def load_model(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> nn.Module:
-    """Build a torchvision classifier in eval mode.
+    """Build a model in eval mode: a torchvision classifier, or a person's own.
 
     Parameters
     ----------
     name : str
-        One of `xpuqlib.names.MODELS`; with random weights any classification model of torchvision.
+        Any classification model of torchvision, or a factory or exported program, as
+        `load_own_model` takes them. **The code of a factory is executed.**
     weights : str
-        ``digits``: trained here once on scikit-learn's digits (10 classes), then cached.
+        ``auto``: ``digits`` for a name of torchvision, as they come for a person's own model.
+        ``digits``: trained here once on scikit-learn's digits (10 classes), then cached; at 32
+        pixels, or at the least that the model takes (224 for a ViT, which takes hours on a CPU).
+        What accuracy the recipe of the kit's own models gives to another one is for you to see.
         ``imagenet``: torchvision's own, downloaded (1000 classes).
+        The path of a state dict; for a name of torchvision it also says how many classes.
         ``random``: seeded, with BatchNorm statistics estimated on noise, since an untrained
         network with default statistics gives all-equal outputs that prove nothing.
+        A person's own model takes ``auto`` or a path.
     device : torch.device or str
         Where the model is put.
     seed : int
@@ -63,19 +72,18 @@ def load_model(
     Raises
     ------
     ModelError
-        If a name is unknown, or ImageNet weights cannot be downloaded or kept.
+        If a name is unknown, a person's own model or weights cannot be had, or ImageNet weights
+        cannot be downloaded or kept.
     """
+    if weights not in WEIGHTS and not Path(weights).is_file():
+        fix = f"Use {', '.join(WEIGHTS)}, or the path of a state dict."
+        raise ModelError(f"There are no weights {weights!r}.", fix)
+    if is_own_model(name):
+        return load_own_model(name, weights, device)
+    check_name(name)
     if weights not in WEIGHTS:
-        raise ModelError(f"There are no weights {weights!r}.", f"Use {', '.join(WEIGHTS)}.")
-    known = MODELS
-    if weights == "random":
-        known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        near = difflib.get_close_matches(name, known) or MODELS
-        raise ModelError(
-            f"There is no model {name!r} with {weights} weights.", f"Use {', '.join(near)}."
-        )
-    if weights == "digits":
+        model = _with_weights(name, weights)
+    elif weights in ("auto", "digits"):
         model = _build(name, classes=10)
         model.load_state_dict(torch.load(digits_weights(name), weights_only=True))
     elif weights == "imagenet":
@@ -83,11 +91,37 @@ def load_model(
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = _build(name, classes=1000)
+            model = _build(name, IMAGENET_CLASSES)
             # Averaged over all batches, in training mode; without that all outputs are equal.
             size = max(64, _least_size(name))
             update_bn((torch.randn(8, 3, size, size) for _ in range(4)), model.train())
     return model.eval().to(device)
+
+
+def classifiers() -> list[str]:
+    """Names of torchvision's classification models, by its own registry."""
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that torchvision does not have; a ModelError gives the nearest ones."""
+    known = classifiers()
+    if name not in known:
+        near = difflib.get_close_matches(name, known) or [*MODELS, "any classifier of torchvision"]
+        own = "or your own: file.py:function, package.module:function, model.pt2"
+        raise ModelError(f"There is no model {name!r}.", f"Use {', '.join(near)}; {own}.")
+
+
+def _with_weights(name: str, path: str) -> nn.Module:
+    state = read_weights(path)
+    with torch.device("meta"):  # only the shapes: the last layer tells how many classes there are
+        own = _build(name, IMAGENET_CLASSES).state_dict()
+    differ = [key for key in own if key in state and state[key].shape != own[key].shape]
+    rows = {state[key].shape[:1] for key in differ}
+    classes = rows.pop()[0] if len(rows) == 1 else IMAGENET_CLASSES
+    model = _build(name, classes)
+    load_weights(model, path)
+    return model
 
 
 def digits_weights(name: str) -> Path:
@@ -161,7 +195,7 @@ def _imagenet(name: str) -> nn.Module:
 
 def _train_on_digits(name: str) -> nn.Module:
     images, labels, _, _ = digits_split()
-    images = (enlarge(images, TRAINING_SIZE) - 0.5) / 0.5
+    images = (enlarge(images, max(TRAINING_SIZE, _least_size(name))) - 0.5) / 0.5
     steps = len(images) // BATCH  # the last, partial batch is dropped: it costs 5-9 % accuracy
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

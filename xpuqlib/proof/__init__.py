@@ -40,11 +40,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "evidence": ["Evidence", "EvidenceError", "LayerEvidence", "collect_evidence"],
         "closeness": [
             "agreement",
+            "class_scores",
             "code_usage",
             "flat_output",
             "layer_sqnr",
             "node_outputs",
             "predict",
+            "predict_batches",
             "sqnr",
             "top1",
         ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -14,11 +14,13 @@ from xpuqlib.recipe.layers import layer_kind, layer_name
 
 __all__ = [
     "agreement",
+    "class_scores",
     "code_usage",
     "flat_output",
     "layer_sqnr",
     "node_outputs",
     "predict",
+    "predict_batches",
     "sqnr",
     "top1",
 ]
@@ -26,8 +28,22 @@ __all__ = [
 
 def flat_output(output: Any) -> torch.Tensor:
     """All tensors of a model's output as one float32 tensor ``[batch, values]`` on the CPU."""
-    tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)]
-    return torch.cat([t.detach().float().cpu().flatten(1) for t in tensors], dim=1)
+    tensors = [tensor.detach().float().cpu() for tensor in _tensors(output)]
+    return torch.cat([tensor.reshape(len(tensor), -1) for tensor in tensors], dim=1)
+
+
+def class_scores(output: Any) -> torch.Tensor:
+    """First tensor ``[batch, classes]`` of a model's output, float32, on the CPU.
+
+    A model may give others, too, in a tuple, a dict or a registered dataclass. Where no floating
+    tensor has two dimensions, this is `flat_output`.
+    """
+    scores = [x for x in _tensors(output) if x.dim() == 2 and x.is_floating_point()]
+    return flat_output(scores[0] if scores else output)
+
+
+def _tensors(output: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)]
 
 
 def sqnr(reference: torch.Tensor, other: torch.Tensor) -> float:
@@ -64,14 +80,49 @@ def predict(
     torch.Tensor
         float32 ``[n, classes]`` on the CPU.
     """
-    logits = []
+    layout = torch.channels_last
+    batches = ((batch.to(memory_format=layout),) for batch in images.split(batch_size))
+    return predict_batches(model, batches, batch_size, device)
+
+
+def predict_batches(
+    model: Callable[..., Any],
+    batches: Iterable[tuple[torch.Tensor, ...]],
+    batch_size: int,
+    device: torch.device | str,
+    output: Callable[[Any], torch.Tensor] = flat_output,
+) -> torch.Tensor:
+    """Run batches of any inputs and keep the outputs; fewer rows are padded, then cropped.
+
+    Parameters
+    ----------
+    model : callable
+        Takes as many inputs as a batch holds, ``[batch_size, ...]`` each, on the device.
+    batches : iterable of tuple of torch.Tensor
+        Such as ``Batches.evaluation``. Their layout in memory is kept.
+    batch_size : int
+        Rows that the model takes.
+    device : torch.device or str
+        Where the model is.
+    output : callable
+        What to keep of what the model gives: `flat_output`, or `class_scores`.
+
+    Returns
+    -------
+    torch.Tensor
+        float32 ``[n, values]`` on the CPU.
+    """
+    kept = []
     with torch.no_grad():
-        for batch in images.split(batch_size):
-            missing = batch_size - len(batch)
-            padded = torch.cat([batch, batch[-1:].expand(missing, -1, -1, -1)])
-            output = model(padded.to(device, memory_format=torch.channels_last))
-            logits.append(flat_output(output)[: len(batch)])
-    return torch.cat(logits)
+        for inputs in batches:
+            given = model(*(_padded(x, batch_size).to(device) for x in inputs))
+            kept.append(output(given)[: len(inputs[0])])
+    return torch.cat(kept)
+
+
+def _padded(x: torch.Tensor, rows: int) -> torch.Tensor:
+    missing = rows - len(x)
+    return torch.cat([x, *[x[-1:]] * missing]) if missing else x  # keeps the layout in memory
 
 
 def top1(logits: torch.Tensor, labels: torch.Tensor) -> float:

@@ -48,31 +48,30 @@ def calibrate(
     ----------
     prepared : torch.fx.GraphModule
         From ``prepare_pt2e``.
-    batches : iterable of torch.Tensor, or of tuples that begin with one (images, labels)
-        Each of the shape and dtype that was captured.
+    batches : iterable of torch.Tensor, or of tuples of them
+        As many as the model has inputs, each of the shape and dtype that was captured; what
+        follows in a tuple, such as labels, is left alone.
     like : torch.Tensor, optional
-        Evaluation images; a calibration set in another range than theirs gets a warning.
+        Evaluation images; a calibration set in another range than theirs gets a warning. With
+        several inputs this, and what is returned, is about the first one.
 
     Raises
     ------
     CalibrationError
         For no observers, no batches, a wrong shape or dtype, NaN or infinity.
     """
-    if not observers(prepared):
-        raise CalibrationError(
-            "The prepared model has no observers: the quantizer matched nothing.",
-            "Capture with xpuqlib.recipe.capture (strict export), and call set_global(...) "
-            "on the quantizer before prepare_pt2e.",
-        )
-    expected = next(n for n in prepared.graph.nodes if n.op == "placeholder").meta["val"]
+    _require_observers(prepared)
+    expected = [node.meta["val"] for node in prepared.graph.find_nodes(op="placeholder")]
     batches = list(batches) if not hasattr(batches, "__len__") else batches
-    start, shown, total = time.perf_counter(), [], len(batches) * expected.shape[0]
+    start, shown, total = time.perf_counter(), [], len(batches) * expected[0].shape[0]
     progress = tqdm(desc="calibrating", unit=" images", file=sys.stdout, total=total)
     with torch.no_grad(), progress:
         for number, batch in enumerate(batches, start=1):
-            x = batch[0] if isinstance(batch, (tuple, list)) else batch
-            _check_batch(x, expected, number)
-            prepared(x)
+            inputs = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+            inputs = inputs[: len(expected)]
+            _check_batch(inputs, expected, number)
+            prepared(*inputs)
+            x = inputs[0]
             shown.append((len(x), x.amin().item(), x.amax().item(), x.float().std().item()))
             progress.update(len(x))
     if not shown:
@@ -85,7 +84,33 @@ def calibrate(
     return result
 
 
-def _check_batch(x: torch.Tensor, expected: torch.Tensor, number: int) -> None:
+def _require_observers(prepared: fx.GraphModule) -> None:
+    if observers(prepared):
+        return
+    called = {getattr(node.target, "_opname", "") for node in prepared.graph.nodes}
+    if not called & {"conv1d", "conv2d", "linear"}:
+        raise CalibrationError(
+            "The model has no layer that the XPU quantizer knows: conv1d, conv2d or linear.",
+            "Quantize a model that has one; leave this one in floating point.",
+        )
+    raise CalibrationError(
+        "The prepared model has no observers: the quantizer matched nothing.",
+        "Capture with xpuqlib.recipe.capture (strict export), and call set_global(...) "
+        "on the quantizer before prepare_pt2e.",
+    )
+
+
+def _check_batch(
+    inputs: tuple[torch.Tensor, ...], expected: list[torch.Tensor], number: int
+) -> None:
+    if len(inputs) < len(expected):
+        cause = f"Batch {number} has {len(inputs)} inputs; {len(expected)} were captured."
+        raise CalibrationError(cause, "Pass a tuple of all inputs for each batch.")
+    for x, captured in zip(inputs, expected, strict=True):
+        _check_input(x, captured, number)
+
+
+def _check_input(x: torch.Tensor, expected: torch.Tensor, number: int) -> None:
     pairs = zip(x.shape, expected.shape, strict=False)
     fits = all(have == want or not isinstance(want, int) for have, want in pairs)  # symbolic: any
     if x.dim() != expected.dim() or not fits:

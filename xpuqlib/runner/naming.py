@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import os
 import platform
 import re
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xpuqlib.machine.environment import versions
+from xpuqlib.material.factory import is_factory
 from xpuqlib.runner.execution import Job
 from xpuqlib.runner.parameters import notebook_parameters
 
@@ -17,22 +19,34 @@ __all__ = ["all_versions", "identity", "run_names"]
 
 DIGITS = 12  # of the hash
 LONGEST = {"notebook": 40, "value": 24, "parameters": 72}  # characters in a file's name
-SOURCES = {".py", ".yml", ".html"}
+SOURCES = {".py", ".yml", ".html", ".j2"}
 
 
 def identity(job: Job) -> str:
     """Identify a run: a hash of its notebook's name and cells, the parameters and the versions.
 
-    A parameter that is given its default is the same as one that is not given. Outputs do not
-    count: executing a lesson in place changes no identity. xpuqlib counts with every line of its
-    code, its tables and its templates.
+    A parameter that is given its default is the same as one that is not given; a file that one
+    names, such as that of a model, counts with its content. Outputs do not count: executing a
+    lesson in place changes no identity. xpuqlib counts with every line of its code, its tables
+    and its templates.
     """
     notebook = json.loads(job.task().notebook)
     cells = [(cell["cell_type"], cell["source"]) for cell in notebook["cells"]]
     defaults = _defaults(job.notebook)
     others = {k: v for k, v in job.parameters.items() if k not in defaults or v != defaults[k]}
-    parts = [job.notebook.stem, cells, others, all_versions()]
+    parts = [job.notebook.stem, cells, others, _contents(others), all_versions()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:DIGITS]
+
+
+def _contents(parameters: dict[str, Any]) -> dict[str, str]:
+    """Hash the files of a person's own model, weights and data, but not what those import."""
+    named = {name: str(parameters.get(name, "")) for name in ("model", "weights", "data")}
+    files = {n: text.rpartition(":")[0] if is_factory(text) else text for n, text in named.items()}
+    return {
+        name: hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        for name, file in files.items()
+        if os.path.isfile(file)  # False for a text that is too long to be a path
+    }
 
 
 def _defaults(notebook: Path) -> dict[str, Any]:

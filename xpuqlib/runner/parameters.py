@@ -11,7 +11,15 @@ from papermill.iorw import load_notebook_node
 from papermill.utils import find_first_tagged_cell_index
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from xpuqlib.errors import ParameterError, RunError, explained
+from xpuqlib.errors import DataError, ModelError, ParameterError, RunError, XpuqError, explained
+from xpuqlib.material.factory import (
+    check_weights,
+    find_factory,
+    find_file,
+    find_own_model,
+    is_factory,
+    is_own_model,
+)
 from xpuqlib.names import CONFIGURATIONS, DATA, DEVICES, MODELS, WEIGHTS
 
 __all__ = [
@@ -26,12 +34,34 @@ FIX = "Name an .ipynb file that JupyterLab opens and saves."
 
 
 def _existing_data(value: str) -> str:
-    if value not in DATA and not Path(value).is_dir():
-        raise ValueError(f"neither {' nor '.join(DATA)} nor a folder that exists")
+    if value in DATA or Path(value).is_dir():
+        return value
+    if is_factory(value):
+        return find_factory(value, DataError)
+    raise ValueError(f"neither {' nor '.join(DATA)} nor a folder that exists, nor FILE.py:FUNCTION")
+
+
+def _known_model(value: str) -> str:
+    if is_own_model(value):
+        return find_own_model(value)
+    if value not in MODELS:
+        # It imports torch, which the names of the lessons and this module do without.
+        with explained(ImportError, f"{value} cannot be looked up", "Run: xpuq doctor", ModelError):
+            from xpuqlib.material.models import check_name
+        check_name(value)
     return value
 
 
+def _existing_weights(value: str) -> str:
+    fix = f"Take {', '.join(WEIGHTS)}, or a file that torch.save wrote of model.state_dict()."
+    return value if value in WEIGHTS else find_file(value, ModelError, fix)
+
+
+_Model = Annotated[str, AfterValidator(_known_model)]
+_Weights = Annotated[str, AfterValidator(_existing_weights)]
 _Data = Annotated[str, AfterValidator(_existing_data)]
+_FACTORIES = ("FILE.py:FUNCTION", "MODULE:FUNCTION")
+_OTHER_MODELS = ("any classifier of torchvision", *_FACTORIES, "FILE.pt2")
 
 
 class LessonParameters(BaseModel):
@@ -41,12 +71,14 @@ class LessonParameters(BaseModel):
 
     device: Literal[DEVICES] = "auto"
     """where to run; auto: xpu, cuda, then cpu"""
-    model: Literal[MODELS] = "resnet18"
-    """torchvision model"""
-    weights: Literal[WEIGHTS] = "digits"
-    """trained here on digits, torchvision's ImageNet weights, or random"""
-    data: _Data = Field("digits", examples=[*DATA, "a folder of images by class"])
-    """what to calibrate and evaluate on"""
+    model: _Model = Field("resnet18", examples=[*MODELS, *_OTHER_MODELS])
+    """torchvision model, or your own: what a function returns (its code is executed), or an \
+exported program"""
+    weights: _Weights = Field("digits", examples=[*WEIGHTS, "the file of a state dict"])
+    """trained here on digits, torchvision's ImageNet weights, random, or yours; auto: digits, or \
+as your own model comes"""
+    data: _Data = Field("digits", examples=[*DATA, "a folder of images by class", *_FACTORIES])
+    """images to calibrate and evaluate on, or what a function returns (its code is executed)"""
     configuration: Literal[CONFIGURATIONS] = "default"
     """the tutorial's asymmetric activations, or its symmetric ones"""
     image_size: int = Field(32, ge=32, le=1024)
@@ -158,7 +190,20 @@ def check_parameters(path: Path, values: dict[str, Any]) -> dict[str, Any]:
         except ValidationError as error:
             wrong = f"{name}={value} is not possible: {error.errors()[0]['msg']}."
             raise ParameterError(wrong, f"{name} is: {meaning}.") from error
+        except XpuqError as error:
+            cause = f"{name}={value} is not possible: {error.cause}"
+            raise ParameterError(cause, error.fix) from error
+    _check_together(checked, known)
     return checked
+
+
+def _check_together(checked: dict[str, Any], known: dict[str, Any]) -> None:
+    values = {name: own["default"].strip("\"'") for name, own in known.items()} | checked
+    try:
+        check_weights(values.get("model", ""), values.get("weights", "auto"))
+    except XpuqError as error:
+        fix = f"{error.fix} Such as: -p weights=auto"
+        raise ParameterError(error.cause, fix) from error
 
 
 def _declared(name: str, own: dict[str, Any]) -> tuple[Any, str]:

@@ -1,0 +1,192 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import export
+from torch.utils._pytree import tree_leaves
+
+from xpuqlib.errors import RunError
+from xpuqlib.material.batches import load_batches
+from xpuqlib.material.models import load_model
+from xpuqlib.recipe.lowering import lower
+from xpuqlib.recipe.pt2e import (
+    MinMaxObserver,
+    XPUInductorQuantizer,
+    capture,
+    convert_pt2e,
+    get_default_xpu_inductor_quantization_config,
+    prepare_pt2e,
+)
+from xpuqlib.recipe.script import write_script
+
+# Runs a script in a process in which xpuqlib cannot be imported, and keeps its output.
+RUN = """
+import runpy, sys
+sys.modules["xpuqlib"] = None
+script, kept, *sys.argv[1:] = sys.argv[1:]
+values = runpy.run_path(script, run_name="__main__")
+values["torch"].save(values["output"], kept)
+"""
+
+MINE = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(9, 8)
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True))
+        self.body = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU())
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x, ids):
+        seen = self.body(self.stem(x)).mean((2, 3))
+        return {"scores": self.head(torch.cat([seen, self.table(ids)], 1)), "seen": seen}
+
+def model():
+    torch.manual_seed(0)
+    return Net().eval()
+
+def data():
+    torch.manual_seed(1)
+    return [((torch.randn(4, 3, 11, 11), torch.arange(4) + n),) for n in range(3)]
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    return f"{tmp_path / 'mine.py'}:model", f"{tmp_path / 'mine.py'}:data"
+
+
+def recipe(model, **changes):
+    """Stand in for a recipe: what a script is written from."""
+    defaults = {
+        "model": model,
+        "configuration": "default",
+        "observer": "histogram",
+        "float_layers": [],
+        "float_activations": [],
+        "bf16": False,
+    }
+    return SimpleNamespace(**defaults | changes)
+
+
+def quantized(model, calibration, configuration=None, float_layers=()):
+    configuration = configuration or get_default_xpu_inductor_quantization_config()
+    quantizer = XPUInductorQuantizer().set_global(configuration)
+    for name in float_layers:
+        quantizer.set_module_name_qconfig(name, None)
+    prepared = prepare_pt2e(capture(model, calibration[0]), quantizer)
+    with torch.no_grad():
+        for batch in calibration:
+            prepared(*batch)
+    return convert_pt2e(prepared)
+
+
+def run(script, *arguments, check=True):
+    kept = script.with_name("output.pt")
+    command = [sys.executable, "-c", RUN, str(script), str(kept), *arguments]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    ended = subprocess.run(
+        command, env=environment, cwd="/", check=check, capture_output=True, text=True
+    )
+    return torch.load(kept) if kept.exists() else None, ended
+
+
+def check_equal(output, ours):
+    pairs = list(zip(tree_leaves(output), tree_leaves(ours), strict=True))
+    assert pairs
+    assert all(torch.equal(*pair) for pair in pairs)
+
+
+def test_a_script_gives_the_same_bits_without_this_kit(own, tmp_path):
+    named, data = own
+    model, calibration = load_model(named, "auto"), load_batches(data, calibration_batches=2)
+    torch.nn.init.normal_(model.head.weight)  # the weights are those of the lesson
+    calibration = calibration.calibration
+    configuration = get_default_xpu_inductor_quantization_config()
+    minmax = MinMaxObserver.with_args(eps=2**-12)
+    activation = replace(
+        configuration.input_activation,
+        qscheme=torch.per_tensor_symmetric,
+        observer_or_fake_quant_ctr=minmax,
+    )
+    configuration = replace(
+        configuration, input_activation=activation, output_activation=activation
+    )
+    converted = quantized(model, calibration, configuration, ["head"])
+    settings = {"configuration": "symmetric", "observer": "minmax", "float_layers": ["head"]}
+    script = write_script(
+        recipe(named, **settings), tmp_path / "out", model, converted, calibration
+    )
+    output, ended = run(script, "--device", "cpu")
+    check_equal(output, lower(converted, calibration[0])(*calibration[0]))
+    assert "2 of 3 convolutions and linear layers run in int8 kernels on cpu" in ended.stdout
+    assert "import xpuqlib" not in script.read_text()
+    assert {path.name for path in script.parent.iterdir()} == {
+        "quantize_my_model.py",
+        "weights.pt",
+        "calibration.pt",
+        "output.pt",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_model_of_torchvision_gives_the_same_bits(tmp_path, bf16):
+    model = load_model("resnet18")
+    calibration = load_batches(calibration_batches=2, batch_size=8).calibration
+    converted = quantized(model, calibration)
+    script = write_script(recipe("resnet18", bf16=bf16), tmp_path, model, converted, calibration)
+    output, _ = run(script, "--device", "cpu")
+    check_equal(output, lower(converted, calibration[0], bf16_autocast=bf16)(*calibration[0]))
+
+
+@pytest.mark.slow
+def test_an_exported_program_gives_the_same_bits(tiny, tmp_path):
+    model, x = tiny
+    torch.export.save(export(model, x), tmp_path / "model.pt2")
+    named = str(tmp_path / "model.pt2")
+    program = load_model(named, "auto")
+    converted = quantized(program, ((x,),))
+    script = write_script(recipe(named), tmp_path / "out", program, converted, ((x,),))
+    output, _ = run(script, "--device", "cpu")
+    check_equal(output, lower(converted, (x,))(x))
+    # Without freezing there is no int8 kernel, and that is an error.
+    script.write_text(script.read_text().replace("freezing = True", "freezing = False"))
+    _, ended = run(script, "--device", "cpu", check=False)
+    assert ended.returncode != 0
+    assert "None of 2 layers has an int8 kernel" in ended.stderr
+
+
+def test_a_short_recipe_is_a_short_script(tiny_flow, tmp_path):
+    flow = tiny_flow
+    plain = recipe("resnet18")
+    script = write_script(plain, tmp_path, flow.model, flow.converted, (flow.inputs,))
+    text = script.read_text()
+    assert "max_pool" not in text
+    assert "FLOAT_LAYERS" not in text
+    assert "num_classes=4)" in text
+    with_float = recipe("resnet18", float_activations=["conv"])
+    script = write_script(with_float, tmp_path, flow.model, flow.converted, (flow.inputs,))
+    assert "quantizer = Quantizer()" in script.read_text()
+    compile(script.read_text(), script, "exec")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tiny_flow, tmp_path):
+    (tmp_path / "file").touch()
+    flow = tiny_flow
+    with pytest.raises(RunError, match="cannot be written"):
+        write_script(
+            recipe("resnet18"),
+            tmp_path / "file" / "out",
+            flow.model,
+            flow.converted,
+            (flow.inputs,),
+        )

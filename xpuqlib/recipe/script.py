@@ -1,0 +1,157 @@
+"""Leave the kit: a recipe as a script of plain torch, torchao and torchvision calls."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from torch import fx, nn
+
+from xpuqlib.errors import RunError, explained
+from xpuqlib.machine.environment import versions
+from xpuqlib.material.factory import is_factory
+from xpuqlib.recipe import passes
+
+if TYPE_CHECKING:
+    from xpuqlib.recipe.recipe import Recipe
+
+__all__ = ["write_script"]
+
+NAME, WEIGHTS, BATCHES = "quantize_my_model.py", "weights.pt", "calibration.pt"
+# Of GoogLeNet and Inception: what ImageNet's weights changed when the model was built.
+BUILT_WITH = ("aux_logits", "transform_input")
+Batch = tuple[torch.Tensor, ...]
+
+
+def write_script(
+    recipe: Recipe,
+    folder: Path | str,
+    model: nn.Module,
+    converted: fx.GraphModule,
+    calibration: tuple[Batch, ...],
+) -> Path:
+    """Write ``quantize_my_model.py``, which quantizes the model as the recipe does, without us.
+
+    Beside it go ``weights.pt``, the model's state dict, and ``calibration.pt``, the batches. The
+    script gives the same output for the first batch as `lower` does here, bit for bit. A factory
+    or exported program is taken from where it is now, so it must still be there.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its `model` is a name of torchvision, a factory or an exported program.
+    folder : path
+        Is made if it is missing; files of these names are replaced.
+    model : torch.nn.Module
+        The model in floating point, with its weights.
+    converted : torch.fx.GraphModule
+        From ``convert_pt2e``; where it has max-pools, the script gets the rewrites for them.
+    calibration : tuple of tuple of torch.Tensor
+        All batches that the observers saw, in this order.
+
+    Returns
+    -------
+    pathlib.Path
+        Of the script.
+
+    Raises
+    ------
+    RunError
+        If the folder cannot be written.
+    """
+    folder = Path(folder)
+    with torch.no_grad():
+        text = _script(recipe, model, converted, calibration)
+    batches = [tuple(x.cpu() for x in batch) for batch in calibration]
+    state = {name: value.cpu() for name, value in model.state_dict().items()}
+    with explained(OSError, f"{folder} cannot be written", "Choose another folder.", RunError):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in ((WEIGHTS, _saved(state)), (BATCHES, _saved(batches))):
+            _write_whole(folder / name, content)
+        _write_whole(folder / NAME, text.encode())
+    return folder / NAME
+
+
+def _script(
+    recipe: Recipe, model: nn.Module, converted: fx.GraphModule, calibration: tuple[Batch, ...]
+) -> str:
+    own_code = is_factory(recipe.model)
+    exported = recipe.model.endswith(".pt2")
+    if own_code:
+        build = _from_factory(recipe.model)
+    elif exported:
+        program = f"torch.export.load({str(Path(recipe.model).resolve())!r})"
+        build = f"model = move_to_device_pass({program}, device).module()"
+    else:
+        build = _from_torchvision(recipe.model, model, calibration[0])
+    operators = [getattr(node.target, "_opname", "") for node in converted.graph.nodes]
+    found = (f"{name} {version}" for name, version in versions().items() if version)
+    settings = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return settings.get_template("quantize.py.j2").render(
+        recipe=recipe,
+        model_name=re.sub(r"[^\w.:-]", "_", Path(recipe.model).name),
+        name=NAME,
+        weights=WEIGHTS,
+        batches=BATCHES,
+        versions=", ".join(found),
+        build=build,
+        own_code=own_code,
+        exported=exported,
+        torchvision=not (own_code or exported),
+        changed=(recipe.configuration, recipe.observer) != ("default", "histogram"),
+        float_layers=list(recipe.float_layers),
+        float_activations=list(recipe.float_activations),
+        pools=_pool_rewrites() if "max_pool2d" in operators else [],
+    )
+
+
+def _from_factory(named: str) -> str:
+    place, _, function = named.rpartition(":")
+    folder, module = Path.cwd(), place
+    if place.endswith(".py"):
+        folder, module = Path(place).resolve().parent, Path(place).stem
+    return (
+        f"sys.path.insert(0, {str(folder)!r})\n"
+        f"model = importlib.import_module({module!r}).{function}()"
+    )
+
+
+def _from_torchvision(name: str, model: nn.Module, example: Batch) -> str:
+    settings: dict[str, Any] = {"num_classes": model(*example).shape[1]}
+    settings |= {name: getattr(model, name) for name in BUILT_WITH if hasattr(model, name)}
+    given = ", ".join(f"{key}={value}" for key, value in settings.items())
+    return f"model = torchvision.models.get_model({name!r}, weights=None, {given})"
+
+
+def _pool_rewrites() -> list[str]:
+    """Give our own rewrites around max-pools as they are, with the first line of what they say."""
+    functions = (
+        passes._pad_for_ceil_mode,
+        passes.quantize_above_max_pool,
+        passes.keep_max_pools_floating,
+    )
+    sources = map(inspect.getsource, functions)
+    return [re.sub(r'(""".*?)\n\n.*?"""', r'\1"""', source, flags=re.S) for source in sources]
+
+
+def _saved(content: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_bytes(content)
+    temporary.replace(path)
