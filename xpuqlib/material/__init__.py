@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "is_own_model",
         ],
         "models": ["check_name", "classifiers", "digits_weights", "load_model", "sha256"],
+        "rescaled": ["FACTORS", "rescale_channels"],
         "own": ["check_model", "load_own_model", "load_weights", "read_weights"],
     },
 )

@@ -26,7 +26,8 @@ from xpuqlib.machine.environment import cache_dir
 from xpuqlib.material.data import digits_split, enlarge
 from xpuqlib.material.factory import is_own_model
 from xpuqlib.material.own import load_own_model, load_weights, read_weights
-from xpuqlib.names import MODELS, WEIGHTS
+from xpuqlib.material.rescaled import rescale_channels
+from xpuqlib.names import MODELS, RESCALED, WEIGHTS
 
 __all__ = ["check_name", "classifiers", "digits_weights", "load_model", "sha256"]
 
@@ -53,7 +54,8 @@ def load_model(
     ----------
     name : str
         Any classification model of torchvision, or a factory or exported program, as
-        `load_own_model` takes them. **The code of a factory is executed.**
+        `load_own_model` takes them. **The code of a factory is executed.** ``resnet18_rescaled``
+        is ``resnet18`` after `rescale_channels`.
     weights : str
         ``auto``: ``digits`` for a name of torchvision, as they come for a person's own model.
         ``digits``: trained here once on scikit-learn's digits (10 classes), then cached; at 32
@@ -80,6 +82,9 @@ def load_model(
         raise ModelError(f"There are no weights {weights!r}.", fix)
     if is_own_model(name):
         return load_own_model(name, weights, device)
+    if name in RESCALED:
+        model = load_model(RESCALED[name], weights, device=device, seed=seed)
+        return rescale_channels(model)
     check_name(name)
     if weights not in WEIGHTS:
         model = _with_weights(name, weights)
@@ -105,7 +110,7 @@ def classifiers() -> list[str]:
 
 def check_name(name: str) -> None:
     """Refuse a name that torchvision does not have; a ModelError gives the nearest ones."""
-    known = classifiers()
+    known = [*classifiers(), *RESCALED]
     if name not in known:
         near = difflib.get_close_matches(name, known) or [*MODELS, "any classifier of torchvision"]
         own = "or your own: file.py:function, package.module:function, model.pt2"

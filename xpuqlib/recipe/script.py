@@ -15,6 +15,7 @@ from torch import fx, nn
 from xpuqlib.errors import RunError, explained
 from xpuqlib.machine.environment import versions
 from xpuqlib.material.factory import is_factory
+from xpuqlib.names import RESCALED
 from xpuqlib.recipe import passes
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def _script(
         program = f"torch.export.load({str(Path(recipe.model).resolve())!r})"
         build = f"model = move_to_device_pass({program}, device).module()"
     else:
-        build = _from_torchvision(recipe.model, model, calibration[0])
+        name = RESCALED.get(recipe.model, recipe.model)  # the weights are in the file
+        build = _from_torchvision(name, model, calibration[0])
     operators = [getattr(node.target, "_opname", "") for node in converted.graph.nodes]
     found = (f"{name} {version}" for name, version in versions().items() if version)
     settings = Environment(

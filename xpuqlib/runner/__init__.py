@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "end_kernels",
             "finish",
             "run_task",
+            "results_folder",
         ],
         "execution": ["Job", "execute", "find_notebooks", "plan"],
         "results": [

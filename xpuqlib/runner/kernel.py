@@ -6,7 +6,8 @@ import re
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,12 @@ __all__ = [
     "Task",
     "end_kernels",
     "finish",
+    "results_folder",
     "run_task",
 ]
 
 PASSED, FAILED, TIMED_OUT, INTERRUPTED = "passed", "failed", "timed out", "interrupted"
+RESULTS = "XPUQLIB_RESULTS"  # tells a kernel where to leave the files that belong to its run
 METADATA = "xpuqlib"  # key of the outcome in the metadata of an executed notebook
 
 
@@ -68,7 +71,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Executed:
-    """How a task ended: the executed notebook (JSON), its HTML page ("" for none), the outcome."""
+    """How a task ended: the executed notebook (JSON), its HTML page ("" for none), the outcome.
+
+    `files` are those that the notebook left in `results_folder`, by name.
+    """
 
     task: Task
     notebook: str
@@ -76,17 +82,30 @@ class Executed:
     result: str
     error: str
     seconds: float
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def results_folder(name: str) -> Path:
+    """Give a notebook the folder for its files, such as a script that it writes.
+
+    A run by `run_task` keeps them beside its executed notebook. Where nothing runs the notebook
+    but a person, it is the folder `name` in the current one.
+    """
+    folder = Path(os.environ.get(RESULTS) or name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def run_task(task: Task, progress_bar: bool = False) -> Executed:
     """Execute a task in a kernel of its own; what was executed is kept, also of one that fails."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="xpuqlib-") as folder:
-        path = Path(folder) / f"{task.lesson}.ipynb"
+        path, left = Path(folder) / f"{task.lesson}.ipynb", Path(folder) / "results"
         result, error = _run(task, path, progress_bar)
         seconds = time.perf_counter() - start
         notebook = path.read_text(encoding="utf-8") if path.exists() else task.notebook
-    return finish(task, notebook, result, error, seconds)
+        files = {file.name: file.read_bytes() for file in left.glob("*") if file.is_file()}
+    return replace(finish(task, notebook, result, error, seconds), files=files)
 
 
 def finish(task: Task, notebook: str, result: str, error: str, seconds: float) -> Executed:
@@ -131,14 +150,15 @@ def _threads(share: int | None) -> dict[str, str]:
     return dict.fromkeys(names, str(max(1, cores // share)))
 
 
-def _manager_class(task: Task, timed_out: threading.Event) -> type[AsyncKernelManager]:
+def _manager_class(task: Task, left: Path, timed_out: threading.Event) -> type[AsyncKernelManager]:
     """Make the kernel manager of one task; nbclient makes the instance, and cleans it up."""
 
     class TaskKernelManager(AsyncKernelManager):
         timer: threading.Timer | None = None
 
         async def start_kernel(self, **kwargs: Any) -> None:
-            await super().start_kernel(env=os.environ | _threads(task.share), **kwargs)
+            own = _threads(task.share) | {RESULTS: str(left)}
+            await super().start_kernel(env=os.environ | own, **kwargs)
             _running[self] = task.group
             if task.group in _ended:
                 _kill(self)
@@ -171,7 +191,7 @@ def _run(task: Task, executed: Path, progress_bar: bool, again: bool = True) -> 
             kernel_name="python3",
             language="python",
             progress_bar=progress_bar,
-            kernel_manager_class=_manager_class(task, timed_out),
+            kernel_manager_class=_manager_class(task, executed.parent / "results", timed_out),
             # ipykernel warns of loopback TCP, and logs Ctrl-C as an error with a traceback.
             extra_arguments=["--log-level=CRITICAL"],
         )

@@ -11,7 +11,15 @@ from papermill.iorw import load_notebook_node
 from papermill.utils import find_first_tagged_cell_index
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from xpuqlib.errors import DataError, ModelError, ParameterError, RunError, XpuqError, explained
+from xpuqlib.errors import (
+    DataError,
+    ModelError,
+    ParameterError,
+    RecipeError,
+    RunError,
+    XpuqError,
+    explained,
+)
 from xpuqlib.material.factory import (
     check_weights,
     find_factory,
@@ -20,7 +28,7 @@ from xpuqlib.material.factory import (
     is_factory,
     is_own_model,
 )
-from xpuqlib.names import CONFIGURATIONS, DATA, DEVICES, MODELS, WEIGHTS
+from xpuqlib.names import CONFIGURATIONS, DATA, DEVICES, MODELS, RESCALED, WEIGHTS
 
 __all__ = [
     "LessonParameters",
@@ -44,7 +52,7 @@ def _existing_data(value: str) -> str:
 def _known_model(value: str) -> str:
     if is_own_model(value):
         return find_own_model(value)
-    if value not in MODELS:
+    if value not in (*MODELS, *RESCALED):
         # It imports torch, which the names of the lessons and this module do without.
         with explained(ImportError, f"{value} cannot be looked up", "Run: xpuq doctor", ModelError):
             from xpuqlib.material.models import check_name
@@ -57,7 +65,13 @@ def _existing_weights(value: str) -> str:
     return value if value in WEIGHTS else find_file(value, ModelError, fix)
 
 
+def _existing_recipe(value: str) -> str:
+    fix = "Lesson 09 writes such a file; empty for none."
+    return value and find_file(value, RecipeError, fix)
+
+
 _Model = Annotated[str, AfterValidator(_known_model)]
+_Recipe = Annotated[str, AfterValidator(_existing_recipe)]
 _Weights = Annotated[str, AfterValidator(_existing_weights)]
 _Data = Annotated[str, AfterValidator(_existing_data)]
 _FACTORIES = ("FILE.py:FUNCTION", "MODULE:FUNCTION")
@@ -71,7 +85,7 @@ class LessonParameters(BaseModel):
 
     device: Literal[DEVICES] = "auto"
     """where to run; auto: xpu, cuda, then cpu"""
-    model: _Model = Field("resnet18", examples=[*MODELS, *_OTHER_MODELS])
+    model: _Model = Field("resnet18", examples=[*MODELS, *RESCALED, *_OTHER_MODELS])
     """torchvision model, or your own: what a function returns (its code is executed), or an \
 exported program"""
     weights: _Weights = Field("digits", examples=[*WEIGHTS, "the file of a state dict"])
@@ -89,6 +103,10 @@ as your own model comes"""
     """batches that the observers see"""
     seed: int = Field(0, ge=0, le=2**32 - 1)
     """seed of the choice of images and of random weights"""
+    recipe: _Recipe = Field("", examples=["the file of a recipe"])
+    """lesson 09's recipe.yml: configuration and what stays in floating point; empty for none"""
+    max_drop: float = Field(0.01, ge=0.0001, le=0.5)
+    """the accuracy that int8 may cost; 0.01 is a point"""
 
 
 _PLAIN_TYPES = {"int": int, "float": float, "bool": bool, "str": str}

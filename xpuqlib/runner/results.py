@@ -106,8 +106,14 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def store(executed: Executed, folder: Path) -> Result:
-    """Write an executed notebook and its page; the notebook last, since it counts as the result."""
+    """Write what a run left: its files, in a folder of its name, its page, the executed notebook.
+
+    The notebook comes last, since it counts as the result.
+    """
     path = folder / f"{executed.task.name}.ipynb"
+    for name, content in executed.files.items():
+        path.with_suffix("").mkdir(exist_ok=True)
+        write_whole(path.with_suffix("") / name, content)
     if executed.page:
         write_whole(path.with_suffix(".html"), executed.page)
     write_whole(path, executed.notebook)
