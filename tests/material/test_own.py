@@ -195,5 +195,5 @@ def test_training_on_digits_takes_a_size_that_the_model_takes(monkeypatch):
     for name in ("resnet18", "alexnet", "vit_b_16"):
         with pytest.raises(InterruptedError):
             models._train_on_digits(name)
-    assert seen == {32, models._least_size("alexnet"), models._least_size("vit_b_16")}
+    assert seen == {32, models.least_size("alexnet"), models.least_size("vit_b_16")}
     assert min(seen) < max(seen)

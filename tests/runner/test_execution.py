@@ -90,3 +90,35 @@ def test_a_mismatched_ipex_stops_the_plan(tmp_path, monkeypatch):
     monkeypatch.setattr("xpuqlib.runner.execution.ipex_mismatch", lambda: "IPEX 1 needs torch 1")
     with pytest.raises(TrackError, match="IPEX 1 needs torch 1"):
         plan([path], {})
+
+
+OWN = """
+import torch
+from torch import nn
+
+def classifier():
+    return nn.Linear(3, 2).eval()
+
+def batches():
+    return [torch.full((4, 3), float(n)) for n in range(3)]
+"""
+
+
+@pytest.mark.slow
+def test_a_kernel_executes_the_code_that_a_person_names(tmp_path, monkeypatch):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "mine.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path / "code")
+    parameters = 'model: str = "resnet18"\nweights: str = "auto"\ndata: str = "digits"'
+    loaded = """
+import os; os.chdir("/")
+from xpuqlib.material import check_model, load_batches, load_model
+batches = load_batches(data, calibration_batches=2)
+check_model(load_model(model, weights), batches)
+print("evaluated on", batches.evaluation[0][0][0, 0].item())
+"""
+    path = write_notebook(tmp_path / "09_a.ipynb", parameters, loaded)
+    [job] = plan([path], {"model": "mine.py:classifier", "data": "mine.py:batches"})
+    result = execute(job, tmp_path / "out")
+    assert result.result == "passed", result.error
+    assert "evaluated on 2.0" in result.path.read_text(encoding="utf-8")

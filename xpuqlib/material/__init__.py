@@ -23,8 +23,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "is_factory",
             "is_own_model",
         ],
-        "models": ["check_name", "classifiers", "digits_weights", "load_model", "sha256"],
         "rescaled": ["FACTORS", "rescale_channels"],
+        "models": [
+            "check_name",
+            "classifiers",
+            "digits_weights",
+            "least_size",
+            "load_model",
+            "sha256",
+        ],
         "own": ["check_model", "load_own_model", "load_weights", "read_weights"],
     },
 )

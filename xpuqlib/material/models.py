@@ -29,7 +29,7 @@ from xpuqlib.material.own import load_own_model, load_weights, read_weights
 from xpuqlib.material.rescaled import rescale_channels
 from xpuqlib.names import MODELS, RESCALED, WEIGHTS
 
-__all__ = ["check_name", "classifiers", "digits_weights", "load_model", "sha256"]
+__all__ = ["check_name", "classifiers", "digits_weights", "least_size", "load_model", "sha256"]
 
 RECIPE = 1  # goes into the cache's file names: a new training recipe never meets old weights
 # Auxiliary heads exist only for training on ImageNet.
@@ -59,7 +59,7 @@ def load_model(
     weights : str
         ``auto``: ``digits`` for a name of torchvision, as they come for a person's own model.
         ``digits``: trained here once on scikit-learn's digits (10 classes), then cached; at 32
-        pixels, or at the least that the model takes (224 for a ViT, which takes hours on a CPU).
+        pixels, or at the least that the model takes (224 for a ViT: slow on a CPU).
         What accuracy the recipe of the kit's own models gives to another one is for you to see.
         ``imagenet``: torchvision's own, downloaded (1000 classes).
         The path of a state dict; for a name of torchvision it also says how many classes.
@@ -98,7 +98,7 @@ def load_model(
             torch.manual_seed(seed)
             model = _build(name, IMAGENET_CLASSES)
             # Averaged over all batches, in training mode; without that all outputs are equal.
-            size = max(64, _least_size(name))
+            size = max(64, least_size(name))
             update_bn((torch.randn(8, 3, size, size) for _ in range(4)), model.train())
     return model.eval().to(device)
 
@@ -176,7 +176,7 @@ def _build(name: str, classes: int) -> nn.Module:
     return torchvision.models.get_model(name, weights=None, num_classes=classes, **settings)
 
 
-def _least_size(name: str) -> int:
+def least_size(name: str) -> int:
     """Pixels of the smallest side that a model takes, by torchvision's registry."""
     return max(torchvision.models.get_model_weights(name).DEFAULT.meta["min_size"])
 
@@ -200,7 +200,7 @@ def _imagenet(name: str) -> nn.Module:
 
 def _train_on_digits(name: str) -> nn.Module:
     images, labels, _, _ = digits_split()
-    images = (enlarge(images, max(TRAINING_SIZE, _least_size(name))) - 0.5) / 0.5
+    images = (enlarge(images, max(TRAINING_SIZE, least_size(name))) - 0.5) / 0.5
     steps = len(images) // BATCH  # the last, partial batch is dropped: it costs 5-9 % accuracy
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,8 +87,8 @@ def _script(
     if own_code:
         build = _from_factory(recipe.model)
     elif exported:
-        program = f"torch.export.load({str(Path(recipe.model).resolve())!r})"
-        build = f"model = move_to_device_pass({program}, device).module()"
+        program = f"program = torch.export.load({_quoted(str(Path(recipe.model).resolve()))})"
+        build = f"{program}\nmodel = move_to_device_pass(program, device).module()"
     else:
         name = RESCALED.get(recipe.model, recipe.model)  # the weights are in the file
         build = _from_torchvision(name, model, calibration[0])
@@ -100,6 +101,7 @@ def _script(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    settings.filters["quoted"] = _quoted
     return settings.get_template("quantize.py.j2").render(
         recipe=recipe,
         model_name=re.sub(r"[^\w.:-]", "_", Path(recipe.model).name),
@@ -111,11 +113,16 @@ def _script(
         own_code=own_code,
         exported=exported,
         torchvision=not (own_code or exported),
+        minmax=recipe.observer == "minmax",
         changed=(recipe.configuration, recipe.observer) != ("default", "histogram"),
         float_layers=list(recipe.float_layers),
         float_activations=list(recipe.float_activations),
         pools=_pool_rewrites() if "max_pool2d" in operators else [],
     )
+
+
+def _quoted(value: str | list[str]) -> str:
+    return json.dumps(value, ensure_ascii=False)  # as ruff and black quote
 
 
 def _from_factory(named: str) -> str:
@@ -124,8 +131,8 @@ def _from_factory(named: str) -> str:
     if place.endswith(".py"):
         folder, module = Path(place).resolve().parent, Path(place).stem
     return (
-        f"sys.path.insert(0, {str(folder)!r})\n"
-        f"model = importlib.import_module({module!r}).{function}()"
+        f"sys.path.insert(0, {_quoted(str(folder))})\n"
+        f"model = importlib.import_module({_quoted(module)}).{function}()"
     )
 
 
@@ -133,7 +140,7 @@ def _from_torchvision(name: str, model: nn.Module, example: Batch) -> str:
     settings: dict[str, Any] = {"num_classes": model(*example).shape[1]}
     settings |= {name: getattr(model, name) for name in BUILT_WITH if hasattr(model, name)}
     given = ", ".join(f"{key}={value}" for key, value in settings.items())
-    return f"model = torchvision.models.get_model({name!r}, weights=None, {given})"
+    return f"model = torchvision.models.get_model({_quoted(name)}, weights=None, {given})"
 
 
 def _pool_rewrites() -> list[str]:
