@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 from xpuqlib.errors import TrackError
 from xpuqlib.machine import environment
-from xpuqlib.machine.environment import IPEX, TRACKS
+from xpuqlib.machine.environment import IPEX, RESULTS, TRACKS, results_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -124,3 +124,10 @@ def test_importing_the_package_imports_no_torch():
 def test_cache_folder_can_be_moved(monkeypatch, tmp_path):
     monkeypatch.setenv("XPUQLIB_CACHE", str(tmp_path))
     assert environment.cache_dir() == tmp_path
+
+
+def test_a_person_finds_the_files_in_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv(RESULTS, raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert results_folder("a").resolve() == tmp_path / "a"
+    assert (tmp_path / "a").is_dir()

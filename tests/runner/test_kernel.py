@@ -8,6 +8,7 @@ from conftest import alive, wait_until, write_notebook
 
 from xpuqlib.runner.execution import Job
 from xpuqlib.runner.kernel import METADATA, end_kernels, finish, run_task
+from xpuqlib.runner.results import store
 
 pytestmark = pytest.mark.slow
 
@@ -15,6 +16,17 @@ pytestmark = pytest.mark.slow
 def task(tmp_path, *sources, **fields):
     path = write_notebook(tmp_path / "a.ipynb", "n: int = 1", *sources)
     return Job(path, {"n": 5}).task(**fields)
+
+
+def test_what_a_notebook_leaves_is_kept_beside_it(tmp_path):
+    cell = """from xpuqlib.machine import results_folder
+(results_folder("a") / "recipe.yml").write_text("n: 5")"""
+    done = run_task(task(tmp_path, cell))
+    assert done.files == {"recipe.yml": b"n: 5"}
+    (tmp_path / "out").mkdir()
+    result = store(done, tmp_path / "out")
+    assert (tmp_path / "out" / "a" / "recipe.yml").read_text() == "n: 5"
+    assert result.path == tmp_path / "out" / "a.ipynb"
 
 
 def test_what_was_executed_says_how_it_ended(tmp_path):

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "environment": [
             "PACKAGES",
+            "RESULTS",
             "TRACKS",
             "Track",
             "cache_dir",
@@ -15,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "ipex_mismatch",
             "pt2e_home",
             "requirement_problems",
+            "results_folder",
             "triton_packages",
             "versions",
         ],

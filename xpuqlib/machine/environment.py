@@ -19,6 +19,7 @@ from xpuqlib.errors import TrackError
 
 __all__ = [
     "PACKAGES",
+    "RESULTS",
     "TRACKS",
     "Track",
     "cache_dir",
@@ -27,6 +28,7 @@ __all__ = [
     "ipex_mismatch",
     "pt2e_home",
     "requirement_problems",
+    "results_folder",
     "triton_packages",
     "versions",
 ]
@@ -60,6 +62,7 @@ class Track:
 
 _DATA = yaml.safe_load(Path(__file__).with_name("tracks.yml").read_text(encoding="utf-8"))
 TRACKS = {name: Track(name, **track) for name, track in _DATA.items()}
+RESULTS = "XPUQLIB_RESULTS"  # tells a kernel where to leave the files that belong to its run
 
 
 def installed_version(package: str) -> str | None:
@@ -144,6 +147,17 @@ def ipex_mismatch() -> str | None:
     if ("+xpu" in ipex) != ("+xpu" in torch):
         return f"IPEX {ipex} and torch {torch} are not both built for XPU"
     return None
+
+
+def results_folder(name: str) -> Path:
+    """Give a notebook the folder for its files, such as a script that it writes.
+
+    `xpuq run` and sweeps keep them beside its executed notebook. Where nothing runs the notebook
+    but a person, it is the folder `name` in the current one.
+    """
+    folder = Path(os.environ.get(RESULTS) or name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def cache_dir() -> Path:

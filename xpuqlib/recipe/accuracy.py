@@ -27,7 +27,7 @@ FEW_IMAGES = 5
 ROUNDING = 1e-9  # 0.98 - 0.97 is a little more than 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class KeptAccuracy:
     """What the search ended with.
 
@@ -65,6 +65,9 @@ class KeptAccuracy:
             f"{len(self.kept)} of {len(self.layers)} layers kept in floating point: "
             f"accuracy {self.metric_fp32 * 100:.1f} → {self.metric * 100:.1f} %"
         )
+
+    def __repr__(self) -> str:
+        return self.sentence
 
     def _repr_html_(self) -> str:
         kept = ", ".join(map(html.escape, self.kept)) or "none"

@@ -24,7 +24,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "end_kernels",
             "finish",
             "run_task",
-            "results_folder",
         ],
         "execution": ["Job", "execute", "find_notebooks", "plan"],
         "results": [

@@ -19,6 +19,8 @@ from nbclient.exceptions import DeadKernelError
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from papermill.exceptions import PapermillExecutionError
 
+from xpuqlib.machine.environment import RESULTS
+
 __all__ = [
     "FAILED",
     "INTERRUPTED",
@@ -29,12 +31,10 @@ __all__ = [
     "Task",
     "end_kernels",
     "finish",
-    "results_folder",
     "run_task",
 ]
 
 PASSED, FAILED, TIMED_OUT, INTERRUPTED = "passed", "failed", "timed out", "interrupted"
-RESULTS = "XPUQLIB_RESULTS"  # tells a kernel where to leave the files that belong to its run
 METADATA = "xpuqlib"  # key of the outcome in the metadata of an executed notebook
 
 
@@ -73,7 +73,7 @@ class Task:
 class Executed:
     """How a task ended: the executed notebook (JSON), its HTML page ("" for none), the outcome.
 
-    `files` are those that the notebook left in `results_folder`, by name.
+    `files` are those that the notebook left in `xpuqlib.machine.results_folder`, by name.
     """
 
     task: Task
@@ -83,17 +83,6 @@ class Executed:
     error: str
     seconds: float
     files: Mapping[str, bytes] = field(default_factory=dict)
-
-
-def results_folder(name: str) -> Path:
-    """Give a notebook the folder for its files, such as a script that it writes.
-
-    A run by `run_task` keeps them beside its executed notebook. Where nothing runs the notebook
-    but a person, it is the folder `name` in the current one.
-    """
-    folder = Path(os.environ.get(RESULTS) or name)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def run_task(task: Task, progress_bar: bool = False) -> Executed:

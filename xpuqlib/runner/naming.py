@@ -40,7 +40,7 @@ def identity(job: Job) -> str:
 
 def _contents(parameters: dict[str, Any]) -> dict[str, str]:
     """Hash the files of a person's own model, weights and data, but not what those import."""
-    named = {name: str(parameters.get(name, "")) for name in ("model", "weights", "data")}
+    named = {name: str(parameters.get(name, "")) for name in ("model", "weights", "data", "recipe")}
     files = {n: text.rpartition(":")[0] if is_factory(text) else text for n, text in named.items()}
     return {
         name: hashlib.sha256(Path(file).read_bytes()).hexdigest()

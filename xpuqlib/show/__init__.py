@@ -5,7 +5,6 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "rescue": ["draw_rescue", "draw_sensitivity", "explore_rescue"],
         "style": [
             "BLACK",
             "DTYPES",
@@ -23,5 +22,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "way": ["STEPS", "draw_way"],
         "graphs": ["draw_dtypes", "draw_graph", "draw_stages"],
         "explorers": ["Explorer", "browse_layers", "compare_recipes", "explore_quantization"],
+        "rescue": ["draw_rescue", "draw_sensitivity", "explore_rescue"],
     },
 )

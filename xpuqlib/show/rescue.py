@@ -27,20 +27,22 @@ def draw_sensitivity(sensitivity: Sensitivity, score: str, unit: str) -> Figure:
     score : str
         One of its scores; higher is better.
     unit : str
-        Label of the axis, such as ``accuracy (%)``.
+        Label of the axis, such as ``accuracy (%)``, which takes a score of 0…1.
     """
-    table = sensitivity.table[score]
+    table, factor = sensitivity.table[score], 100 if "%" in unit else 1
     figure, axes = new_figure(figsize=(11, 5))
     curves = {ONLY: (VERMILLION, "o", False), ALL_BUT: (SKY, "s", True)}
     bold: set[int] = set()
     for setting, (colour, marker, highest) in curves.items():
         values = table[setting]
-        axes.plot(list(values), color=colour, marker=marker, label=f"{setting} in int8")
+        axes.plot(list(factor * values), color=colour, marker=marker, label=f"{setting} in int8")
         ranked = values.reset_index(drop=True).sort_values(ascending=not highest)
         bold |= set(ranked.index[:WORST])
-    ends = {"nothing in int8": sensitivity.floating, "everything in int8": sensitivity.quantized}
-    for (label, scores), style in zip(ends.items(), ("--", ":"), strict=True):
-        axes.axhline(scores[score], color=BLACK, linestyle=style, label=label)
+    ends = {"everything in int8": (sensitivity.quantized, ":")}
+    if "%" in unit:  # in decibels fp32 is far above all others
+        ends = {"nothing in int8": (sensitivity.floating, "--"), **ends}
+    for label, (scores, style) in ends.items():
+        axes.axhline(factor * scores[score], color=BLACK, linestyle=style, label=label)
     names = [name or "no layer" for name in table.index]
     named = range(len(names)) if len(names) <= MAX_NAMES else sorted(bold)
     axes.set_xticks(list(named), [names[place] for place in named], rotation=90, fontsize=9)
