@@ -252,8 +252,14 @@ def test_prefetch_compares_with_its_manifest(tmp_path, monkeypatch):
     assert "Gone or damaged: weights/resnet18" in result.output
 
 
-@pytest.mark.parametrize("arguments", [["--model", "resnet19"], ["--weights", "coco"]])
-def test_prefetch_names_the_choices(arguments):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "resnet19"], "Use resnet18"),
+        (["--weights", "coco"], "Unknown: coco.\n  Fix: Use digits, imagenet."),
+    ],
+)
+def test_prefetch_names_the_choices(arguments, message):
     result = RUNNER.invoke(app, ["prefetch", *arguments])
     assert isinstance(result.exception, ModelError)
-    assert "Unknown: " in str(result.exception)
+    assert message in str(result.exception)

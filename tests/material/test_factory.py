@@ -24,6 +24,8 @@ def broken():
     raise KeyError("rate")
 def needs(size, *, depth=1):
     return size
+def keyword(*, size):
+    return size
 def optional(size=3, *, depth=1):
     return size
 """
@@ -76,8 +78,9 @@ def test_a_factory_may_import_what_lies_beside_it_from_anywhere(code, monkeypatc
     [
         ("missing.py:classifier", r"no file 'missing\.py'"),
         ("my_models.py:classifer", r"no function 'classifer'(?s:.*)It has: classifier\."),
-        ("my_models.py:x", "It has: classifier, broken, needs, optional"),
+        ("my_models.py:x", "It has: classifier, broken, needs, keyword, optional"),
         ("my_models.py:needs", "needs of my_models.py takes arguments"),
+        ("my_models.py:keyword", "keyword of my_models.py takes arguments"),
         ("no_such_module_here:f", "no module 'no_such_module_here'"),
         ("xpuqlib.no_such_module:f", r"no module 'xpuqlib\.no_such_module'"),
         ("xpuqlib.names.deeper:f", "no module"),

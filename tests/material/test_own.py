@@ -197,3 +197,21 @@ def test_training_on_digits_takes_a_size_that_the_model_takes(monkeypatch):
             models._train_on_digits(name)
     assert seen == {32, models.least_size("alexnet"), models.least_size("vit_b_16")}
     assert min(seen) < max(seen)
+
+
+@pytest.mark.parametrize(("momentum", "estimated"), [(0.1, False), (1e-6, True)])
+def test_slow_batch_statistics_are_estimated_after_training(monkeypatch, momentum, estimated):
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 4),
+        nn.BatchNorm2d(4, momentum=momentum),
+        nn.Flatten(),
+        nn.Linear(256, 10),
+    )
+    monkeypatch.setattr(models, "_build", lambda name, classes: net)
+    calls = []
+    monkeypatch.setattr(
+        models, "update_bn", lambda *a: calls.append(torch.optim.swa_utils.update_bn(*a))
+    )
+    models._train_on_digits("resnet18")
+    assert len(calls) == estimated
+    assert (net[1].running_var - 1).abs().max() > 0.05  # as it began, it would be 1

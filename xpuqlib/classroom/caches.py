@@ -10,12 +10,13 @@ from tqdm import tqdm
 from xpuqlib.errors import ModelError, RunError, explained
 from xpuqlib.machine.environment import cache_dir
 from xpuqlib.material.models import check_name, load_model, sha256
-from xpuqlib.names import MODELS, WEIGHTS
+from xpuqlib.names import MODELS
 from xpuqlib.runner.results import write_whole
 
 __all__ = ["missing", "prefetch"]
 
 MANIFEST = "manifest.json"
+KEPT = ("digits", "imagenet")  # weights that take time or a network
 
 
 def prefetch(models: tuple[str, ...] = MODELS, weights: tuple[str, ...] = ("digits",)) -> Path:
@@ -43,8 +44,8 @@ def prefetch(models: tuple[str, ...] = MODELS, weights: tuple[str, ...] = ("digi
     """
     for name in models:
         check_name(name)
-    if unknown := set(weights) - set(WEIGHTS):
-        raise ModelError(f"Unknown: {', '.join(unknown)}.", f"Use {', '.join(WEIGHTS)}.")
+    if unknown := set(weights) - set(KEPT):
+        raise ModelError(f"Unknown: {', '.join(unknown)}.", f"Use {', '.join(KEPT)}.")
     wanted = [(name, source) for source in weights for name in models]
     for name, source in tqdm(wanted, desc="prefetching", unit="model"):
         load_model(name, source)

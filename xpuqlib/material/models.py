@@ -39,6 +39,7 @@ BUILD_SETTINGS = {"googlenet": WITHOUT_HEADS, "inception_v3": WITHOUT_HEADS}
 NO_NETWORK = (urllib.error.URLError, ConnectionError, TimeoutError, ssl.SSLError)
 EPOCHS, BATCH, LEARNING_RATE, TRAINING_SIZE = 5, 32, 0.02, 32
 IMAGENET_CLASSES = 1000
+TORCH_MOMENTUM = 0.1  # of a BatchNorm; with less, these few steps leave its statistics far behind
 
 
 def load_model(
@@ -219,4 +220,7 @@ def _train_on_digits(name: str) -> nn.Module:
                     schedule.step()
                     progress.update()
             progress.set_postfix(loss=f"{loss.item():.3f}")
+        norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+        if any(norm.momentum < TORCH_MOMENTUM for norm in norms):  # MNASNet, MobileNetV3
+            update_bn(images.split(BATCH), model)
     return model

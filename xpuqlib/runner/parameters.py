@@ -220,7 +220,7 @@ def _check_together(checked: dict[str, Any], known: dict[str, Any]) -> None:
     try:
         check_weights(values.get("model", ""), values.get("weights", "auto"))
     except XpuqError as error:
-        fix = f"{error.fix} Such as: -p weights=auto"
+        fix = "Add -p weights=auto (as they come), or -p weights=FILE, a state dict."
         raise ParameterError(error.cause, fix) from error
 
 
