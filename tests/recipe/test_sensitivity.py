@@ -7,6 +7,7 @@ from conftest import TinyNet, prepare
 from torch import nn
 
 from xpuqlib.errors import RecipeError, SensitivityError
+from xpuqlib.machine.environment import pt2e_home
 from xpuqlib.proof.closeness import sqnr
 from xpuqlib.recipe.pt2e import capture
 from xpuqlib.recipe.sensitivity import ALL_BUT, ONLY, SETTINGS, measure_sensitivity
@@ -138,3 +139,27 @@ def test_a_model_of_conv_and_linear(tiny):
     result = measure_sensitivity(switchable, Scoring(switchable, x), settings=[ONLY])
     assert [*result.table.index] == ["conv", "linear"]
     assert (result.table["SQNR"][ONLY] > result.quantized["SQNR"]).all()
+
+
+class Product(nn.Module):
+    """The inputs of a product are quantized by torchao whatever gives them, by torch 2.8 never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        return self.a(x).relu() * self.b(x).relu()
+
+
+def test_operators_that_belong_to_no_layer_have_a_row_of_their_own(tiny):
+    switchable = calibrated(Product(), tiny[1])
+    loose = [switch.reader for switch in switchable.switches if not switch.layer]
+    assert loose == ["mul", "mul"] * (pt2e_home() == "torchao")
+    result = measure_sensitivity(switchable, Scoring(switchable, tiny[1]))
+    assert [*result.table.index] == ["a", "b", *[""] * bool(loose)]
+    assert result.order("SQNR") in (["a", "b"], ["b", "a"])
+    if loose:
+        assert result.table["SQNR"].loc["", ALL_BUT] > result.quantized["SQNR"]
+        assert result.table["SQNR"].loc["", ONLY] < math.inf
