@@ -25,13 +25,7 @@ from xpuqlib.proof.record import MIME_TYPE
 ROOT = Path(__file__).parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SHOTS = ROOT / "build" / "browser"
-EXPLORERS = {
-    "00": 0,
-    "01": 1,
-    "03": 2,
-    "05": 1,
-    "09": 1,
-}  # of the lessons to run, by their first letters
+EXPLORERS = {"00": 0, "01": 1, "03": 2, "05": 1}  # of the lessons to run, by their first letters
 KEYS = {".noUi-handle": ("ArrowLeft", "ArrowRight"), "input[type=checkbox]": ("Space",)}
 SLOWEST = 1.5  # seconds; make benchmark-explorers measures against the 150 ms of a quiet machine
 

@@ -6,7 +6,7 @@ import torch
 from conftest import prepare
 from torch import nn
 
-from xpuqlib.errors import SensitivityError, XpuqWarning
+from xpuqlib.errors import RecipeError, SensitivityError, XpuqWarning
 from xpuqlib.proof.graph import quantizable_layers
 from xpuqlib.recipe.accuracy import accuracy_curve, keep_accuracy
 from xpuqlib.recipe.pt2e import capture
@@ -153,3 +153,12 @@ def test_the_curve_goes_from_all_in_int8_to_the_last_layer(chain):
     assert curve["accuracy"].iloc[2] > 0.9
     short = accuracy_curve(switchable, order, lambda model: {"one": 1.0}, at_most=2)
     assert len(short) == 3
+
+
+def test_an_order_that_is_given_is_followed_and_nothing_is_ranked(chain):
+    kept = keep_accuracy(*chain, max_drop=0.1, order=["d", "a", "b"])
+    steps = kept.history[kept.history["step"] == "left out"]
+    assert list(steps["layer"]) == ["d", "a", "b"]
+    assert kept.kept == ("b", "d")  # a was given back
+    with pytest.raises(RecipeError, match="called 'q'"):
+        keep_accuracy(*chain, max_drop=0.1, order=["q"])

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from xpuqlib.errors import SensitivityError, XpuqWarning
 from xpuqlib.recipe.configuration import make_quantizer
+from xpuqlib.recipe.layers import refuse_unknown
 from xpuqlib.recipe.pt2e import QuantizationConfig, convert_pt2e, prepare_pt2e
 from xpuqlib.recipe.sensitivity import ALL_BUT, ONLY, Scores, measure_sensitivity
 from xpuqlib.recipe.switches import Switchable
@@ -88,6 +89,7 @@ def keep_accuracy(
     configuration: QuantizationConfig | None = None,
     float_activations: Iterable[str] = (),
     max_drop: float = 0.01,
+    order: Iterable[str] | None = None,
     scores_path: Path | None = None,
     images: int | None = None,
 ) -> KeptAccuracy:
@@ -112,6 +114,9 @@ def keep_accuracy(
         Stay in floating point from the beginning, as for `make_quantizer`.
     max_drop : float
         How far below floating point the metric may end, 0.01 for one point.
+    order : iterable of str, optional
+        Layers, the one to leave out first at the front, as from `Sensitivity.order`. By default
+        they are ranked here, by the metric.
     scores_path : pathlib.Path, optional
         Keeps what the ranking measured, as for `measure_sensitivity`.
     images : int, optional
@@ -119,6 +124,8 @@ def keep_accuracy(
 
     Raises
     ------
+    RecipeError
+        For a name in `order` that is not a quantized layer, with the nearest.
     SensitivityError
         If the metric is no number in 0…1, or cannot be kept even with all layers in floating
         point.
@@ -132,6 +139,8 @@ def keep_accuracy(
     search = _Search(captured, calibrate, metric, configuration, tuple(float_activations))
     prepared = search.prepare([])
     search.switchable = switchable = Switchable(prepared)
+    given = list(order or ())
+    refuse_unknown(given, switchable.layers)
     floating, quantized = search.ends()
     needed = floating - max_drop - ROUNDING
     kept: list[str] = []
@@ -139,7 +148,8 @@ def keep_accuracy(
         order = []
     else:
         search.require(needed)
-        order = search.rank(scores_path)
+        order = given or search.rank(scores_path)
+        order += [name for name in switchable.layers if name not in order]
         kept = search.add_until(needed, order)
         kept = search.give_back(needed, kept)
     spare = [name for name in order if name not in kept]
