@@ -17,12 +17,12 @@ WORST = 3  # layers of each configuration that get a ring
 def draw_observer(
     observed: dict[str, nn.Module], name: str, scale: float, zero_point: int
 ) -> Figure:
-    """Draw the range of every activation, and the histogram of one with what int8 represents.
+    """Draw the range of what every layer reads, and the histogram of one with the codes' range.
 
     Parameters
     ----------
     observed : dict of str to observer
-        Calibrated per-tensor observers by the name of what they watch, in graph order.
+        Calibrated per-tensor observers by the layer that reads what they watch, in graph order.
     name : str
         The one to look at.
     scale, zero_point : float, int
@@ -35,8 +35,8 @@ def draw_observer(
     left.vlines(range(len(ends)), lows, highs, colors, linewidth=8)
     left.axhline(0, color="black", linewidth=0.8)
     left.set(
-        title="Range of every activation",
-        xlabel="observer, from input to output",
+        title="Range of what every layer reads",
+        xlabel="layer, from input to output",
         ylabel="activation value, min to max",
     )
     observer = observed[name]
