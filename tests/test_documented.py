@@ -37,6 +37,10 @@ ELSEWHERE = {
     "ZE_AFFINITY_MASK=0 dask worker *": ("tests/runner/test_dask.py", '"worker"'),
     "nbgrader generate_assignment": ("xpuqlib/classroom/grading.py", "generate_assignment"),
     "xpuq draft --check *": ("tests/runner/test_drafts.py", "check_draft(path) == []"),
+    "xpuq run 09 -p model=my_models.py:classifier *": (
+        "tests/test_notebooks.py",
+        'f"{own}:classifier"',
+    ),
     "xpuq doctor": ("tests/test_cli.py", 'xpuq("doctor"'),
     "xpuq classroom": ("tests/test_cli.py", '["classroom", "course"'),
     "xpuq classroom --check": ("tests/test_cli.py", '["classroom", "--check"]'),
