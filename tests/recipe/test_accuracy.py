@@ -160,5 +160,5 @@ def test_an_order_that_is_given_is_followed_and_nothing_is_ranked(chain):
     steps = kept.history[kept.history["step"] == "left out"]
     assert list(steps["layer"]) == ["d", "a", "b"]
     assert kept.kept == ("b", "d")  # a was given back
-    with pytest.raises(RecipeError, match="called 'q'"):
+    with pytest.raises(RecipeError, match="no layer of this model 'q'"):
         keep_accuracy(*chain, max_drop=0.1, order=["q"])

@@ -126,9 +126,9 @@ def test_nan_and_unknown_settings_are_refused(flow):
         measure_sensitivity(switchable, lambda model: {"a": math.nan})
     with pytest.raises(SensitivityError, match="no score"):
         measure_sensitivity(switchable, lambda model: {})
-    with pytest.raises(RecipeError, match="only this layer"):
+    with pytest.raises(RecipeError, match=r"no setting 'only this'(?s:.)*only this layer"):
         measure_sensitivity(switchable, Scoring(switchable, x), settings=["only this"])
-    with pytest.raises(RecipeError, match="SQNR"):
+    with pytest.raises(RecipeError, match=r"no score 'SQN'(?s:.)*SQNR"):
         measure_sensitivity(switchable, Scoring(switchable, x)).order("SQN")
 
 

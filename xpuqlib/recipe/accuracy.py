@@ -140,7 +140,7 @@ def keep_accuracy(
     prepared = search.prepare([])
     search.switchable = switchable = Switchable(prepared)
     given = list(order or ())
-    refuse_unknown(given, switchable.layers)
+    refuse_unknown(given, switchable.layers, what="layer of this model")
     floating, quantized = search.ends()
     needed = floating - max_drop - ROUNDING
     kept: list[str] = []

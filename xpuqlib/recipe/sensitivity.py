@@ -55,7 +55,7 @@ class Sensitivity:
         A layer hurts by what it loses alone and by what is gained without it. Either by itself is
         blind: where two layers spoil the result, leaving one of them out gains nothing.
         """
-        refuse_unknown([score], list(self.floating))
+        refuse_unknown([score], list(self.floating), what="score")
         harm = self.table[score][ALL_BUT] - self.table[score][ONLY]
         ranked = harm.sort_values(ascending=False, kind="stable")
         return [name for name in ranked.index if name]
@@ -95,7 +95,7 @@ def measure_sensitivity(
         or data.
     """
     settings = tuple(settings)
-    refuse_unknown(settings, list(SETTINGS))
+    refuse_unknown(settings, list(SETTINGS), what="setting")
     with switchable.all_off() as model:
         floating = _checked(scores(model), "floating point")
     quantized = _checked(scores(switchable.model), "int8")
