@@ -131,6 +131,14 @@ def test_a_metric_that_is_no_share_is_refused(chain, wrong):
         keep_accuracy(captured, calibrate, lambda model: wrong)
 
 
+def test_a_metric_may_be_a_tensor_but_must_be_a_number(chain):
+    captured, calibrate, metric = chain
+    kept = keep_accuracy(captured, calibrate, lambda m: torch.tensor(metric(m)), max_drop=0.98)
+    assert {type(value) for value in kept.history["metric"]} == {float}
+    with pytest.raises(SensitivityError, match="The metric gave no number"):
+        keep_accuracy(captured, calibrate, lambda m: torch.ones(2))
+
+
 def test_few_images_are_warned_of(chain, recwarn):
     with pytest.warns(XpuqWarning, match=r"4\.0 of 40 images(.*)Take 50"):
         keep_accuracy(*chain, max_drop=0.1, images=40)

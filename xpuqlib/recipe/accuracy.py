@@ -15,11 +15,17 @@ import pandas
 from torch import fx, nn
 from tqdm import tqdm
 
-from xpuqlib.errors import SensitivityError, XpuqWarning
+from xpuqlib.errors import SensitivityError, XpuqWarning, explained
 from xpuqlib.recipe.configuration import make_quantizer
 from xpuqlib.recipe.layers import refuse_unknown
 from xpuqlib.recipe.pt2e import QuantizationConfig, convert_pt2e, prepare_pt2e
-from xpuqlib.recipe.sensitivity import ALL_BUT, ONLY, Scores, measure_sensitivity
+from xpuqlib.recipe.sensitivity import (
+    ALL_BUT,
+    ONLY,
+    Scores,
+    checked_scores,
+    measure_sensitivity,
+)
 from xpuqlib.recipe.switches import Switchable
 
 __all__ = ["KeptAccuracy", "accuracy_curve", "keep_accuracy"]
@@ -191,7 +197,8 @@ def accuracy_curve(
     rows = []
     for count in tqdm(range(last + 1), desc="leaving layers out", unit="layer", file=sys.stdout):
         with switchable.all_but(order[:count]) as model:
-            rows.append({"layer": order[count - 1] if count else "", **scores(model)})
+            numbers = checked_scores(scores(model), f"with {count} layers in floating point")
+            rows.append({"layer": order[count - 1] if count else "", **numbers})
     return pandas.DataFrame(rows).rename_axis("layers kept")
 
 
@@ -218,11 +225,18 @@ class _Search:
         self.history.append(row)
         return value
 
+    def score(self, model: nn.Module) -> float:
+        fix = "Let it return one number, 0…1."
+        no_number = (TypeError, ValueError, RuntimeError)  # the last: a tensor of many elements
+        value = self.metric(model)
+        with explained(no_number, "The metric gave no number", fix, SensitivityError):
+            return float(value)
+
     def ends(self) -> tuple[float, float]:
         count = len(self.switchable.layers)
         with self.switchable.all_off() as model:
-            floating = self.note("floating point", "", count, self.metric(model))
-        quantized = self.note("all in int8", "", 0, self.metric(self.switchable.model))
+            floating = self.note("floating point", "", count, self.score(model))
+        quantized = self.note("all in int8", "", 0, self.score(self.switchable.model))
         for value in (floating, quantized):
             if not 0 <= value <= 1:  # nor is NaN
                 fix = "Let it return a share of 1, and check the model's outputs for NaN."
@@ -231,7 +245,7 @@ class _Search:
 
     def measure(self, step: str, layer: str, kept: list[str]) -> float:
         with self.switchable.all_but(kept) as model:
-            return self.note(step, layer, len(kept), self.metric(model))
+            return self.note(step, layer, len(kept), self.score(model))
 
     def require(self, needed: float) -> None:
         reached = self.measure("all left out", "", list(self.switchable.layers))
@@ -240,7 +254,7 @@ class _Search:
 
     def rank(self, path: Path | None) -> list[str]:
         def scores(model: nn.Module) -> dict[str, float]:
-            return {"metric": self.metric(model)}
+            return {"metric": self.score(model)}
 
         settings = (ONLY, ALL_BUT)
         measured = measure_sensitivity(self.switchable, scores, path=path, settings=settings)
@@ -271,7 +285,7 @@ class _Search:
     ) -> tuple[fx.GraphModule, float]:
         converted = convert_pt2e(prepared or self.prepare(kept))
         last = kept[-1] if kept else ""
-        return converted, self.note("converted", last, len(kept), self.metric(converted))
+        return converted, self.note("converted", last, len(kept), self.score(converted))
 
 
 def _cannot(what: str, needed: float) -> SensitivityError:
