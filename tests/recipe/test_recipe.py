@@ -1,9 +1,11 @@
 import pytest
+import torch
 import yaml
 from pydantic import ValidationError
 
 from xpuqlib.errors import RecipeError, XpuqWarning
 from xpuqlib.recipe.calibration import observers
+from xpuqlib.recipe.layers import layer_kind, layer_name
 from xpuqlib.recipe.pt2e import MinMaxObserver, capture, prepare_pt2e
 from xpuqlib.recipe.recipe import Recipe
 
@@ -77,6 +79,13 @@ def test_other_versions_are_allowed_and_said(recipe, tmp_path):
         assert Recipe.load(path).versions == older
 
 
+def test_a_version_that_is_none_counts_as_text(recipe, tmp_path):
+    nightly = recipe.versions | {"torch": "nightly"}
+    path = recipe.model_copy(update={"versions": nightly}).save(tmp_path / "recipe.yaml")
+    with pytest.warns(XpuqWarning, match=r"made with torch nightly \(here "):
+        assert Recipe.load(path).versions == nightly
+
+
 def test_another_build_of_the_same_release_is_no_other_version(recipe, tmp_path, recwarn):
     same = {**recipe.versions, "torch": recipe.versions["torch"].partition("+")[0] + "+xpu"}
     Recipe.load(recipe.model_copy(update={"versions": same}).save(tmp_path / "recipe.yaml"))
@@ -87,8 +96,16 @@ def test_the_quantizer_has_all_of_it(recipe, tiny):
     model, x = tiny
     captured = capture(model, (x,))
     only_linear = recipe.model_copy(update={"float_activations": []}).quantizer(captured)
-    found = observers(prepare_pt2e(captured, only_linear)).values()
+    prepared = prepare_pt2e(captured, only_linear)
+    found = observers(prepared).values()
     assert {type(o).__name__ for o in found} == {"MinMaxObserver", "PerChannelMinMaxObserver"}
-    assert [o.qscheme for o in found if isinstance(o, MinMaxObserver)]
+    schemes = {o.qscheme for o in found if isinstance(o, MinMaxObserver)}
+    assert schemes == {torch.per_tensor_symmetric}
+    layers = {layer_name(node): node for node in prepared.graph.nodes if layer_kind(node)}
+    observed = {
+        name: any(given.op == "call_module" for given in node.all_input_nodes)
+        for name, node in layers.items()
+    }
+    assert observed == {"conv": False, "linear": True}
     with pytest.raises(RecipeError, match="Use conv"):
         recipe.model_copy(update={"float_layers": ["convv"]}).quantizer(captured)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 from torch import fx
 
@@ -125,4 +125,7 @@ class Recipe(BaseModel):
 
 
 def _release(version: str | None) -> str | None:
-    return version and Version(version).public  # 2.15.0+xpu is the release 2.15.0
+    try:
+        return version and Version(version).public  # 2.15.0+xpu is the release 2.15.0
+    except InvalidVersion:
+        return version  # a person wrote it, such as nightly: it counts as text
