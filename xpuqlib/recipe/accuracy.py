@@ -93,7 +93,6 @@ def keep_accuracy(
     metric: Callable[[nn.Module], float],
     *,
     configuration: QuantizationConfig | None = None,
-    float_activations: Iterable[str] = (),
     max_drop: float = 0.01,
     order: Iterable[str] | None = None,
     scores_path: Path | None = None,
@@ -116,8 +115,6 @@ def keep_accuracy(
         Gives the accuracy of the model that it is given, 0…1, higher is better.
     configuration : QuantizationConfig, optional
         By default upstream's.
-    float_activations : iterable of str
-        Stay in floating point from the beginning, as for `make_quantizer`.
     max_drop : float
         How far below floating point the metric may end, 0.01 for one point.
     order : iterable of str, optional
@@ -142,7 +139,7 @@ def keep_accuracy(
             f"chance decides. Take {math.ceil(FEW_IMAGES / max_drop)} images or more."
         )
         warnings.warn(said, XpuqWarning, stacklevel=2)
-    search = _Search(captured, calibrate, metric, configuration, tuple(float_activations))
+    search = _Search(captured, calibrate, metric, configuration)
     prepared = search.prepare([])
     search.switchable = switchable = Switchable(prepared)
     given = list(order or ())
@@ -171,9 +168,7 @@ def keep_accuracy(
     return KeptAccuracy(converted, in_order, switchable.layers, history, *ends, max_drop, images)
 
 
-def accuracy_curve(
-    switchable: Switchable, order: list[str], scores: Scores, at_most: int | None = None
-) -> pandas.DataFrame:
+def accuracy_curve(switchable: Switchable, order: list[str], scores: Scores) -> pandas.DataFrame:
     """Score the model with the first 0, 1, 2, … layers of an order in floating point.
 
     Parameters
@@ -184,18 +179,16 @@ def accuracy_curve(
         Layers, the one to leave out first at the front, as from `Sensitivity.order`.
     scores : callable
         As for `measure_sensitivity`.
-    at_most : int, optional
-        Largest number of layers in floating point; by default all of `order`.
 
     Returns
     -------
     pandas.DataFrame
-        Index ``layers kept``, 0…`at_most`; ``layer``, the one that was left out last, and a
-        column for each score.
+        Index ``layers kept``, from 0 to all of `order`; ``layer``, the one that was left out last,
+        and a column for each score.
     """
-    last = len(order) if at_most is None else min(at_most, len(order))
     rows = []
-    for count in tqdm(range(last + 1), desc="leaving layers out", unit="layer", file=sys.stdout):
+    counts = range(len(order) + 1)
+    for count in tqdm(counts, desc="leaving layers out", unit="layer", file=sys.stdout):
         with switchable.all_but(order[:count]) as model:
             numbers = checked_scores(scores(model), f"with {count} layers in floating point")
             rows.append({"layer": order[count - 1] if count else "", **numbers})
@@ -207,14 +200,13 @@ class _Search:
 
     switchable: Switchable
 
-    def __init__(self, captured, calibrate, metric, configuration, float_activations) -> None:
+    def __init__(self, captured, calibrate, metric, configuration) -> None:
         self.captured, self.calibrate, self.metric = captured, calibrate, metric
-        self.configuration, self.float_activations = configuration, float_activations
+        self.configuration = configuration
         self.history: list[dict[str, object]] = []
 
     def prepare(self, kept: list[str]) -> fx.GraphModule:
-        settings = (self.configuration, kept, self.float_activations)
-        quantizer = make_quantizer(self.captured, *settings)
+        quantizer = make_quantizer(self.captured, self.configuration, kept)
         # A copy: prepare_pt2e also changes the graph that it is given.
         prepared = prepare_pt2e(copy.deepcopy(self.captured), quantizer)
         self.calibrate(prepared)
