@@ -130,8 +130,7 @@ def keep_accuracy(
     RecipeError
         For a name in `order` that is not a quantized layer, with the nearest.
     SensitivityError
-        If the metric is no number in 0…1, or cannot be kept even with all layers in floating
-        point.
+        If the metric is no number in 0…1, or cannot be kept with at least one layer in int8.
     """
     if images is not None and max_drop * images < FEW_IMAGES:
         said = (
@@ -156,10 +155,10 @@ def keep_accuracy(
         kept = search.add_until(needed, order)
         kept = search.give_back(needed, kept)
     spare = [name for name in order if name not in kept]
-    converted, reached = search.convert(kept, None if kept else prepared)
+    converted, reached = search.convert(kept, needed, None if kept else prepared)
     while reached < needed and spare:  # leaving a layer out also undoes fusions around it
         kept.append(spare.pop(0))
-        converted, reached = search.convert(kept)
+        converted, reached = search.convert(kept, needed)
     if reached < needed:
         raise _cannot(f"the converted graph reaches {reached:.4f}", needed)
     in_order = tuple(name for name in switchable.layers if name in kept)
@@ -242,7 +241,10 @@ class _Search:
     def require(self, needed: float) -> None:
         reached = self.measure("all left out", "", list(self.switchable.layers))
         if reached < needed:
-            raise _cannot(f"with all layers in floating point it is {reached:.4f}", needed)
+            switches = self.switchable.switches
+            loose = ", ".join(dict.fromkeys(s.reader for s in switches if not s.layer))
+            but = f", but {loose} in int8," if loose else ""  # no name leaves these out
+            raise _cannot(f"with all layers in floating point{but} it is {reached:.4f}", needed)
 
     def rank(self, path: Path | None) -> list[str]:
         def scores(model: nn.Module) -> dict[str, float]:
@@ -273,8 +275,10 @@ class _Search:
         return kept
 
     def convert(
-        self, kept: list[str], prepared: fx.GraphModule | None = None
+        self, kept: list[str], needed: float, prepared: fx.GraphModule | None = None
     ) -> tuple[fx.GraphModule, float]:
+        if kept and len(kept) == len(self.switchable.layers):
+            raise _cannot("all layers would stay in floating point", needed)
         converted = convert_pt2e(prepared or self.prepare(kept))
         last = kept[-1] if kept else ""
         return converted, self.note("converted", last, len(kept), self.score(converted))
