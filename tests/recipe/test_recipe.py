@@ -72,6 +72,21 @@ def test_files_that_are_not_there_are_refused(recipe, tmp_path):
         recipe.save(tmp_path / "no" / "recipe.yaml")
 
 
+def test_a_recipe_that_cannot_be_saved_leaves_the_old_one_and_nothing_else(
+    recipe, tmp_path, monkeypatch
+):
+    path = recipe.save(tmp_path / "recipe.yaml")
+
+    def full(*paths):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(RecipeError, match="cannot be written: No space left"):
+        recipe.model_copy(update={"seed": 4}).save(path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert Recipe.load(path) == recipe
+
+
 def test_other_versions_are_allowed_and_said(recipe, tmp_path):
     older = recipe.versions | {"torch": "2.1.0", "torchao": "0.1"}
     path = recipe.model_copy(update={"versions": older}).save(tmp_path / "recipe.yaml")

@@ -113,6 +113,16 @@ def test_scores_are_kept_and_a_second_call_goes_on(flow, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_scores_that_cannot_be_kept_leave_nothing(flow, tmp_path, monkeypatch):
+    def full(*paths):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(SensitivityError, match="cannot be written: No space left"):
+        measure_sensitivity(flow[0], lambda model: {"a": 1.0}, path=tmp_path / "a.json")
+    assert not list(tmp_path.iterdir())
+
+
 def test_scores_of_something_else_are_refused(flow, tmp_path):
     switchable, x = flow
     path = tmp_path / "scores.json"

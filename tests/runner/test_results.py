@@ -1,4 +1,3 @@
-import errno
 import json
 import os
 import re
@@ -20,7 +19,6 @@ from xpuqlib.runner.results import (
     read_results,
     results_frame,
     store,
-    write_whole,
 )
 
 
@@ -98,18 +96,6 @@ def test_what_a_killed_writer_left_is_cleared_and_never_read(tmp_path):
     os.utime(tmp_path / ".a.ipynb.123.partial", (0, 0))
     check_folder(tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_full_disk_is_a_clear_error_that_leaves_nothing(tmp_path, monkeypatch):
-    (tmp_path / "a").write_text("old")
-
-    def full(*paths):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("os.replace", full)
-    with pytest.raises(RunError, match=r"No space left(?s:.*)Free space"):
-        write_whole(tmp_path / "a", "new")
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
 def test_the_frame_has_a_row_for_each_run(tmp_path):

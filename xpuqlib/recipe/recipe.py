@@ -14,6 +14,7 @@ from torch import fx
 from xpuqlib import __version__
 from xpuqlib.errors import RecipeError, XpuqWarning, explained
 from xpuqlib.machine.environment import installed_version
+from xpuqlib.machine.files import write_whole
 from xpuqlib.recipe.configuration import make_configuration, make_quantizer
 from xpuqlib.recipe.exceptions import SelectiveQuantizer
 
@@ -82,10 +83,7 @@ class Recipe(BaseModel):
         path = Path(path)
         text = yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
         fix = "Name a file in a folder that exists and that you may write."
-        with explained(OSError, f"{path} cannot be written", fix, RecipeError):
-            temporary = path.with_name(f"{path.name}.tmp")
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
+        write_whole(path, text, RecipeError, fix)
         return path
 
     @classmethod

@@ -16,6 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from xpuqlib.errors import SensitivityError, explained
+from xpuqlib.machine.files import write_whole
 from xpuqlib.recipe.layers import refuse_unknown
 from xpuqlib.recipe.switches import Switchable
 
@@ -176,10 +177,7 @@ class _Kept:
             return
         content = {"fingerprint": self.fingerprint, "ends": self.ends, "layers": self.layers}
         fix = "Name a file in a folder that exists and that you may write."
-        with explained(OSError, f"{self.path} cannot be written", fix, SensitivityError):
-            temporary = self.path.with_name(f"{self.path.name}.tmp")
-            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-            temporary.replace(self.path)
+        write_whole(self.path, json.dumps(content, indent=1), SensitivityError, fix)
 
 
 def _same(ends: dict[str, Any], others: dict[str, Any]) -> bool:

@@ -1,7 +1,6 @@
 """A folder of executed notebooks: each written whole or not at all, read back, made a table."""
 
 import json
-import os
 import re
 import tempfile
 import time
@@ -14,6 +13,7 @@ import nbformat
 import pandas
 
 from xpuqlib.errors import RunError, explained
+from xpuqlib.machine.files import write_whole
 from xpuqlib.proof.record import NO_NOTEBOOK, RunRecord, read_record
 from xpuqlib.runner.kernel import FAILED, METADATA, PASSED, Executed
 
@@ -24,7 +24,6 @@ __all__ = [
     "read_results",
     "results_frame",
     "store",
-    "write_whole",
 ]
 
 # Outcomes from worst to best; all others ended early, and are worse.
@@ -85,24 +84,6 @@ def check_folder(folder: Path) -> None:
             if time.time() - leftover.stat().st_mtime > 60:  # no living writer takes that long
                 leftover.unlink(missing_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file that appears under its name only when it is complete.
-
-    Raises
-    ------
-    RunError
-        If the folder cannot be written, or the disk is full.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    fix = "Free space, or choose another --out."
-    with explained(OSError, f"{path} cannot be written", fix):
-        try:
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def store(executed: Executed, folder: Path) -> Result:
