@@ -60,6 +60,28 @@ def test_a_result_is_stored_and_read_back(tmp_path):
     assert stored.page == out / "a.html"
 
 
+def test_files_of_a_former_run_do_not_stay_beside_a_new_one(tmp_path):
+    out = tmp_path / "out"
+    check_folder(out)
+    done = executed(tmp_path, "a")
+    store(replace(done, files={"recipe.yml": b"1", "quantize.py": b"1"}), out)
+    store(replace(done, files={"recipe.yml": b"2"}), out)
+    assert [path.read_bytes() for path in (out / "a").iterdir()] == [b"2"]
+    store(executed(tmp_path, "a", result="failed", error="why"), out)
+    assert not (out / "a").exists()
+
+
+def test_a_folder_that_no_run_has_left_is_kept(tmp_path):
+    (tmp_path / "out" / "a").mkdir(parents=True)
+    (tmp_path / "out" / "a" / "notes.txt").write_text("mine")
+    done = executed(tmp_path, "a")
+    store(done, tmp_path / "out")
+    assert (tmp_path / "out" / "a" / "notes.txt").read_text() == "mine"
+    write_notebook(tmp_path / "out" / "a.ipynb", None, "1")  # a person's own, too
+    store(done, tmp_path / "out")
+    assert (tmp_path / "out" / "a" / "notes.txt").exists()
+
+
 def test_a_notebook_without_record_passed_without_outcome(tmp_path):
     check_folder(tmp_path / "out")
     assert store(executed(tmp_path, "a"), tmp_path / "out").outcome == "no record"

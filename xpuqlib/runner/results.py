@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -89,9 +90,16 @@ def check_folder(folder: Path) -> None:
 def store(executed: Executed, folder: Path) -> Result:
     """Write what a run left: its files, in a folder of its name, its page, the executed notebook.
 
-    The notebook comes last, since it counts as the result.
+    The notebook comes last, since it counts as the result. Files of a former run are removed: its
+    recipe must not stand beside a new run that failed.
+
+    Raises
+    ------
+    RunError
+        If the folder cannot be written.
     """
     path = folder / f"{executed.task.name}.ipynb"
+    _remove_former_files(path)
     for name, content in executed.files.items():
         path.with_suffix("").mkdir(exist_ok=True)
         write_whole(path.with_suffix("") / name, content)
@@ -99,6 +107,14 @@ def store(executed: Executed, folder: Path) -> Result:
         write_whole(path.with_suffix(".html"), executed.page)
     write_whole(path, executed.notebook)
     return read_result(path)
+
+
+def _remove_former_files(path: Path) -> None:
+    files = path.with_suffix("")
+    if not (files.is_dir() and path.exists() and read_result(path)):
+        return  # a folder that no run of ours left may be a person's own
+    with explained(OSError, f"{files} cannot be removed", "Choose another --out."):
+        shutil.rmtree(files)
 
 
 def read_result(path: Path) -> Result | None:
