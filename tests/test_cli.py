@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from conftest import alive, wait_until, write_lesson, write_notebook
 from torch import nn
 from typer.testing import CliRunner
@@ -47,6 +48,13 @@ def test_run_goes_on_after_a_failure_and_tells_of_it(tmp_path):
         "good.html",
     }
     assert "cpu" in (tmp_path / "out" / "good.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_help_says_that_code_which_is_named_is_executed(command):
+    options = typer.main.get_command(app).commands[command].params
+    [assignments] = [option for option in options if "-p" in option.opts]
+    assert "FILE.py:NAME is executed" in assignments.help
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ ELSEWHERE = {
     "nbgrader generate_assignment": ("xpuqlib/classroom/grading.py", "generate_assignment"),
     "xpuq draft --check *": ("tests/runner/test_drafts.py", "check_draft(path) == []"),
     "xpuq run 09 -p model=my_models.py:classifier *": (
-        "tests/test_notebooks.py",
+        "tests/test_own_lesson.py",
         'f"{own}:classifier"',
     ),
     "xpuq doctor": ("tests/test_cli.py", 'xpuq("doctor"'),

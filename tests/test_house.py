@@ -105,5 +105,7 @@ def test_one_process_takes_all_that_read_one_execution_of_the_lessons(request):
     assert {group_of(nodeid) for nodeid in reads} <= {"lessons"}
     assert group_of("tests/test_notebooks.py::test_a[x]") == "lessons"
     assert group_of("tests/test_notebooks.py::test_other_parameters[x]") != "lessons"
+    own = "tests/test_own_lesson.py"  # executes lessons itself: it need not wait for the others
+    assert group_of(f"{own}::test_a") == own
     notebook = "notebooks/00_check_your_machine.ipynb"
     assert {group_of(f"{notebook}::Cell {n}") for n in range(3)} == {notebook}

@@ -14,7 +14,9 @@ from trial import (
     LESSONS,
     OPPOSITE,
     ROOT,
+    SMALL,
     TRIAL,
+    check_noise,
     claims_of,
     code_cells,
     each_lesson,
@@ -25,7 +27,6 @@ from trial import (
 
 from xpuqlib.machine.environment import IPEX, installed_version
 from xpuqlib.proof.record import MIME_TYPE, read_record
-from xpuqlib.recipe.recipe import Recipe
 from xpuqlib.runner.parameters import LessonParameters, check_parameters, notebook_parameters
 
 COMPARED = "nbval-check-output"  # nbval's own tag
@@ -102,13 +103,6 @@ def test_a_lesson_checks_itself_and_ends_with_its_record(lesson):
     assert set(record.parameters) == set(notebook_parameters(lesson))
     by_hand = lesson.name.startswith("01")  # no int8 kernel runs in it
     assert (record.device, record.mode) == ("cpu", "reference" if by_hand else "rehearsed")
-
-
-def check_noise(path):
-    """Nothing but our own warnings, such as that of a CPU without VNNI."""
-    for cell in code_cells(path):
-        for output in cell.outputs:
-            assert output.get("name") != "stderr" or "XpuqWarning" in output.text, output.text
 
 
 @each_lesson
@@ -208,9 +202,6 @@ def test_the_results_of_all_lessons_are_one_table(trials):
     assert (trials.out / "index.html").exists()
 
 
-SMALL = {"weights": "random", "data": "synthetic", "image_size": 64, "batch_size": 4}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "parameters"),
@@ -234,64 +225,6 @@ def test_a_lesson_with_other_parameters(tmp_path, number, parameters):
     assert record.evidence["counts"]["conv"]["quantized"] > 0
     assert " of " in record.int8_kernels()
     check_noise(tmp_path / lesson.name)
-
-
-@pytest.mark.slow
-def test_a_recipe_in_place_of_the_configuration(tmp_path):
-    floating = ["layer1.0.conv1", "fc"]
-    recipe = Recipe(model="resnet18", weights="random", data="synthetic", float_layers=floating)
-    recipe.save(tmp_path / "recipe.yml")
-    [lesson] = [path for path in LESSONS if path.name.startswith("08")]
-    chosen = SMALL | {"recipe": tmp_path / "recipe.yml"}
-    xpuq_run(tmp_path, lesson, *(f"-p{name}={value}" for name, value in chosen.items()))
-    counts = record_of(tmp_path / lesson.name).evidence["counts"]
-    left = {kind: stages["in the model"] - stages["quantized"] for kind, stages in counts.items()}
-    assert left == {"conv": 1, "linear": 1}
-
-
-OWN_MODEL = """
-import torch
-from torch import nn
-
-
-class TwoInputs(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = nn.Conv2d(3, 16, 3), nn.Linear(8, 16)
-        self.head = nn.Linear(32, 4)
-
-    def forward(self, image, numbers):
-        seen = self.a(image).relu().mean((2, 3))
-        return {"scores": self.head(torch.cat([seen, self.b(numbers).relu()], 1))}
-
-
-def classifier():
-    torch.manual_seed(0)
-    return TwoInputs().eval()
-
-
-def batches():
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(6):
-        image = torch.randn(8, 3, 16, 16, generator=generator)
-        yield ((image, torch.randn(8, 8, generator=generator)),)
-"""
-
-
-@pytest.mark.slow
-def test_a_model_of_ones_own_with_two_inputs(tmp_path):
-    [lesson] = [path for path in LESSONS if path.name.startswith("09")]
-    own = tmp_path / "my_models.py"
-    own.write_text(OWN_MODEL, encoding="utf-8")
-    chosen = {"model": f"{own}:classifier", "data": f"{own}:batches", "calibration_batches": 2}
-    xpuq_run(tmp_path, lesson, *(f"-p{name}={value}" for name, value in chosen.items()))
-    check_noise(tmp_path / lesson.name)
-    counts = record_of(tmp_path / lesson.name).evidence["counts"]
-    assert [counts[kind]["generated"] for kind in ("conv", "linear")] == [1, 2]
-    assert [counts[kind]["drafted"] for kind in ("conv", "linear")] == [1, 2]
-    left = {path.name for path in (tmp_path / lesson.stem).iterdir()}
-    assert {"recipe.yml", "quantize_my_model.py", "weights.pt", "calibration.pt"} <= left
-    assert Recipe.load(tmp_path / lesson.stem / "recipe.yml").model == chosen["model"]
 
 
 def modes(out, device):

@@ -37,7 +37,10 @@ Names = Annotated[Strings, Argument(help="Paths, or starts of names such as 03; 
 Name = Annotated[str, Argument(help="A path, or the start of a lesson's name.")]
 OneName = Annotated[String, Argument(help="A path, or a name's start; all parameters if none.")]
 Value = Annotated[Strings, Option("-p", metavar="NAME=VALUE", help="A FILE.py:NAME is executed.")]
-Values = Annotated[Strings, Option("-p", metavar="NAME=VALUE,…", help="Values; all are combined.")]
+Values = Annotated[
+    Strings,
+    Option("-p", metavar="NAME=VALUE,…", help="All are combined. A FILE.py:NAME is executed."),
+]
 Device = Annotated[String, Option(metavar="|".join(DEVICES), help="Short for -p device=….")]
 Out = Annotated[Path | None, Option(help="Folder for results (default: runs/DATE-TIME).")]
 GridFile = Annotated[Path | None, Option(help="YAML file with parameters, exclude, include.")]
@@ -149,16 +152,8 @@ def sweep(
     [path] = execution.find_notebooks([notebook])
     out = out or _new_folder()
     try:
-        ended = sweeps.sweep(
-            path,
-            chosen,
-            out,
-            jobs=jobs,
-            scheduler=scheduler,
-            resources=amounts,
-            resume=resume,
-            timeout=timeout,
-        )
+        where = {"jobs": jobs, "scheduler": scheduler, "resources": amounts}
+        ended = sweeps.sweep(path, chosen, out, resume=resume, timeout=timeout, **where)
         planned, interrupted = len(ended), False
     except KeyboardInterrupt:
         planned, interrupted = len(chosen.runs()), True

@@ -1,8 +1,10 @@
+import itertools
+
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from xpuqlib.errors import DataError
+from xpuqlib.errors import DataError, XpuqWarning
 from xpuqlib.material import batches as module
 from xpuqlib.material.batches import load_batches
 from xpuqlib.material.data import load_data
@@ -71,6 +73,19 @@ def test_a_data_loader_with_a_partial_last_batch(give):
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in every)
     with pytest.raises(DataError, match=r"Batch 3 holds \[3, 3, 4, 4\](?s:.*)drop_last"):
         give([*images.split(4), images[:4]], calibration_batches=3)
+
+
+def test_of_batches_without_end_some_are_taken_and_it_says_how_many(give):
+    with pytest.warns(XpuqWarning, match=r"data\.py:batches gives .* the first 1002 are taken"):
+        loaded = give(X + n for n in itertools.count())
+    assert len(loaded.calibration) == 2
+    assert len(loaded.evaluation) == 1000
+    assert loaded.evaluation[-1][0][0, 0] == 1001
+
+
+def test_batches_that_are_all_taken_are_not_warned_of(give, recwarn):
+    assert len(give([X] * 1002).evaluation) == 1000
+    assert not [w for w in recwarn if issubclass(w.category, XpuqWarning)]
 
 
 def fails():

@@ -7,6 +7,7 @@ from xpuqlib.errors import DataError, ModelError
 from xpuqlib.material.factory import (
     call_factory,
     check_weights,
+    factory_file,
     find_factory,
     find_own_model,
     is_factory,
@@ -108,10 +109,17 @@ def test_a_module_of_a_package_is_found_without_importing_the_package(code):
     (package / "models.py").write_text("def classifier():\n    return 8")
     named = "own_package.models:classifier"
     assert find_factory(named, ModelError) == named
+    assert factory_file(named) == package / "models.py"
     with pytest.raises(ModelError, match=r"raised RuntimeError: imported"):
         call_factory(named, ModelError)
     (package / "__init__.py").write_text("")
     assert call_factory(named, ModelError) == 8
+
+
+def test_a_factory_that_is_not_there_has_no_file(code):
+    assert factory_file("my_models.py:classifier").name == "my_models.py"
+    for named in ("none.py:f", "no_such_package.models:f", "my models:f", "itertools:count"):
+        assert factory_file(named) is None
 
 
 def test_what_the_code_raises_is_named(code):

@@ -7,11 +7,12 @@ from conftest import prepare
 from torch import nn
 
 from xpuqlib.errors import RecipeError, SensitivityError, XpuqWarning
+from xpuqlib.machine.environment import pt2e_home
 from xpuqlib.proof.graph import quantizable_layers
 from xpuqlib.recipe.accuracy import accuracy_curve, keep_accuracy
 from xpuqlib.recipe.pt2e import capture
 from xpuqlib.recipe.sensitivity import Sensitivity
-from xpuqlib.recipe.switches import Switchable
+from xpuqlib.recipe.switches import Switch, Switchable
 
 
 class Chain(nn.Module):
@@ -30,6 +31,22 @@ class Chain(nn.Module):
     def forward(self, x):
         x = self.b(self.a(x).relu()).relu()
         return self.e(self.d(self.c(x).relu()).relu()).mean((2, 3))
+
+
+class Product(nn.Module):
+    """torchao quantizes the inputs of a product whatever gives them, torch 2.8 never does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        return self.a(x).relu() * self.b(x).relu()
+
+
+def switches(model: nn.Module) -> list[Switch]:
+    return [module for module in model.modules() if isinstance(module, Switch)]
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +141,50 @@ def test_what_cannot_be_reached_is_refused(chain):
         keep_accuracy(captured, calibrate, falling, max_drop=0.1)
 
 
+def test_a_model_that_would_stay_in_floating_point_as_a_whole_is_refused(chain):
+    captured, calibrate, metric = chain
+    calibrated = []
+
+    def picky(candidate):
+        on = [switch for switch in switches(candidate) if switch.on]
+        return metric(candidate) if not on else 0.5
+
+    def counting(prepared):
+        calibrated.append(prepared)
+        calibrate(prepared)
+
+    with pytest.raises(SensitivityError, match="all layers would stay in floating point"):
+        keep_accuracy(captured, counting, picky, max_drop=0.1)
+    assert len(calibrated) == 1  # nothing was calibrated that has no observers
+
+
+def test_what_stays_in_int8_without_a_layer_is_named(tiny):
+    x = tiny[1]
+    captured = capture(Product().eval(), (x,))
+
+    def exact(candidate):
+        return 0.9 if any(switch.on for switch in switches(candidate)) else 1.0
+
+    with pytest.raises(SensitivityError) as caught:
+        keep_accuracy(captured, lambda prepared: prepared(x), exact, max_drop=0.05)
+    loose = "with all layers in floating point, but mul in int8, it is 0.9000"
+    whole = "all layers would stay in floating point"
+    assert (loose if pt2e_home() == "torchao" else whole) in caught.value.cause
+
+
 @pytest.mark.parametrize("wrong", [math.nan, 98.0, -1.0])
 def test_a_metric_that_is_no_share_is_refused(chain, wrong):
     captured, calibrate, _ = chain
     with pytest.raises(SensitivityError, match="not a number in 0…1"):
         keep_accuracy(captured, calibrate, lambda model: wrong)
+
+
+def test_a_metric_may_be_a_tensor_but_must_be_a_number(chain):
+    captured, calibrate, metric = chain
+    kept = keep_accuracy(captured, calibrate, lambda m: torch.tensor(metric(m)), max_drop=0.98)
+    assert {type(value) for value in kept.history["metric"]} == {float}
+    with pytest.raises(SensitivityError, match="The metric gave no number"):
+        keep_accuracy(captured, calibrate, lambda m: torch.ones(2))
 
 
 def test_few_images_are_warned_of(chain, recwarn):
@@ -151,8 +207,8 @@ def test_the_curve_goes_from_all_in_int8_to_the_last_layer(chain):
     assert curve["accuracy"].iloc[0] == metric(switchable.model)
     assert curve["accuracy"].iloc[-1] == 1.0
     assert curve["accuracy"].iloc[2] > 0.9
-    short = accuracy_curve(switchable, order, lambda model: {"one": 1.0}, at_most=2)
-    assert len(short) == 3
+    with pytest.raises(SensitivityError, match="NaN for the model with 0 layers in floating"):
+        accuracy_curve(switchable, order, lambda model: {"one": math.nan})
 
 
 def test_an_order_that_is_given_is_followed_and_nothing_is_ranked(chain):
@@ -160,5 +216,5 @@ def test_an_order_that_is_given_is_followed_and_nothing_is_ranked(chain):
     steps = kept.history[kept.history["step"] == "left out"]
     assert list(steps["layer"]) == ["d", "a", "b"]
     assert kept.kept == ("b", "d")  # a was given back
-    with pytest.raises(RecipeError, match="called 'q'"):
+    with pytest.raises(RecipeError, match="no layer of this model 'q'"):
         keep_accuracy(*chain, max_drop=0.1, order=["q"])

@@ -118,7 +118,7 @@ def test_an_activation_stays_in_floating_point_with_all_that_reads_it(stem):
 
 def test_an_unknown_activation_is_refused(stem):
     _, captured, _ = stem
-    with pytest.raises(RecipeError, match=r"'stm'(?s:.)*Use stem"):
+    with pytest.raises(RecipeError, match=r"activation of this model 'stm'(?s:.)*Use stem"):
         prepare_pt2e(copy.deepcopy(captured), selective().set_activation_float("stm"))
 
 

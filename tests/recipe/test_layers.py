@@ -28,8 +28,8 @@ def test_a_module_that_is_called_twice_is_one_layer(tiny):
 
 
 def test_unknown_names_are_refused_with_the_nearest():
-    refuse_unknown(["layer1.0.conv1"], ["layer1.0.conv1"])
+    refuse_unknown(["layer1.0.conv1"], ["layer1.0.conv1"], what="layer")
     with pytest.raises(RecipeError, match=r"'layer1\.0\.conv3'(?s:.)*Use layer1\.0\.conv"):
-        refuse_unknown(["layer1.0.conv3"], ["layer1.0.conv1", "fc"])
-    with pytest.raises(RecipeError, match="Use fc"):
-        refuse_unknown(["zzz"], ["fc"])
+        refuse_unknown(["layer1.0.conv3"], ["layer1.0.conv1", "fc"], what="layer")
+    with pytest.raises(RecipeError, match=r"no setting 'zzz'\.(?s:.)*Use fc"):
+        refuse_unknown(["zzz"], ["fc"], what="setting")

@@ -1,9 +1,11 @@
 import pytest
+import torch
 import yaml
 from pydantic import ValidationError
 
 from xpuqlib.errors import RecipeError, XpuqWarning
 from xpuqlib.recipe.calibration import observers
+from xpuqlib.recipe.layers import layer_kind, layer_name
 from xpuqlib.recipe.pt2e import MinMaxObserver, capture, prepare_pt2e
 from xpuqlib.recipe.recipe import Recipe
 
@@ -70,11 +72,33 @@ def test_files_that_are_not_there_are_refused(recipe, tmp_path):
         recipe.save(tmp_path / "no" / "recipe.yaml")
 
 
+def test_a_recipe_that_cannot_be_saved_leaves_the_old_one_and_nothing_else(
+    recipe, tmp_path, monkeypatch
+):
+    path = recipe.save(tmp_path / "recipe.yaml")
+
+    def full(*paths):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(RecipeError, match="cannot be written: No space left"):
+        recipe.model_copy(update={"seed": 4}).save(path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert Recipe.load(path) == recipe
+
+
 def test_other_versions_are_allowed_and_said(recipe, tmp_path):
     older = recipe.versions | {"torch": "2.1.0", "torchao": "0.1"}
     path = recipe.model_copy(update={"versions": older}).save(tmp_path / "recipe.yaml")
     with pytest.warns(XpuqWarning, match=r"torch 2\.1\.0 \(here .*torchao 0\.1 \(here"):
         assert Recipe.load(path).versions == older
+
+
+def test_a_version_that_is_none_counts_as_text(recipe, tmp_path):
+    nightly = recipe.versions | {"torch": "nightly"}
+    path = recipe.model_copy(update={"versions": nightly}).save(tmp_path / "recipe.yaml")
+    with pytest.warns(XpuqWarning, match=r"made with torch nightly \(here "):
+        assert Recipe.load(path).versions == nightly
 
 
 def test_another_build_of_the_same_release_is_no_other_version(recipe, tmp_path, recwarn):
@@ -87,8 +111,16 @@ def test_the_quantizer_has_all_of_it(recipe, tiny):
     model, x = tiny
     captured = capture(model, (x,))
     only_linear = recipe.model_copy(update={"float_activations": []}).quantizer(captured)
-    found = observers(prepare_pt2e(captured, only_linear)).values()
+    prepared = prepare_pt2e(captured, only_linear)
+    found = observers(prepared).values()
     assert {type(o).__name__ for o in found} == {"MinMaxObserver", "PerChannelMinMaxObserver"}
-    assert [o.qscheme for o in found if isinstance(o, MinMaxObserver)]
+    schemes = {o.qscheme for o in found if isinstance(o, MinMaxObserver)}
+    assert schemes == {torch.per_tensor_symmetric}
+    layers = {layer_name(node): node for node in prepared.graph.nodes if layer_kind(node)}
+    observed = {
+        name: any(given.op == "call_module" for given in node.all_input_nodes)
+        for name, node in layers.items()
+    }
+    assert observed == {"conv": False, "linear": True}
     with pytest.raises(RecipeError, match="Use conv"):
         recipe.model_copy(update={"float_layers": ["convv"]}).quantizer(captured)

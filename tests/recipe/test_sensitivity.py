@@ -1,6 +1,9 @@
 import json
 import math
+import re
 
+import numpy as np
+import pandas
 import pytest
 import torch
 from conftest import TinyNet, prepare
@@ -10,7 +13,13 @@ from xpuqlib.errors import RecipeError, SensitivityError
 from xpuqlib.machine.environment import pt2e_home
 from xpuqlib.proof.closeness import sqnr
 from xpuqlib.recipe.pt2e import capture
-from xpuqlib.recipe.sensitivity import ALL_BUT, ONLY, SETTINGS, measure_sensitivity
+from xpuqlib.recipe.sensitivity import (
+    ALL_BUT,
+    ONLY,
+    SETTINGS,
+    Sensitivity,
+    measure_sensitivity,
+)
 from xpuqlib.recipe.switches import Switchable
 
 
@@ -104,6 +113,16 @@ def test_scores_are_kept_and_a_second_call_goes_on(flow, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_scores_that_cannot_be_kept_leave_nothing(flow, tmp_path, monkeypatch):
+    def full(*paths):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(SensitivityError, match="cannot be written: No space left"):
+        measure_sensitivity(flow[0], lambda model: {"a": 1.0}, path=tmp_path / "a.json")
+    assert not list(tmp_path.iterdir())
+
+
 def test_scores_of_something_else_are_refused(flow, tmp_path):
     switchable, x = flow
     path = tmp_path / "scores.json"
@@ -126,10 +145,56 @@ def test_nan_and_unknown_settings_are_refused(flow):
         measure_sensitivity(switchable, lambda model: {"a": math.nan})
     with pytest.raises(SensitivityError, match="no score"):
         measure_sensitivity(switchable, lambda model: {})
-    with pytest.raises(RecipeError, match="only this layer"):
+    with pytest.raises(RecipeError, match=r"no setting 'only this'(?s:.)*only this layer"):
         measure_sensitivity(switchable, Scoring(switchable, x), settings=["only this"])
-    with pytest.raises(RecipeError, match="SQNR"):
+    with pytest.raises(RecipeError, match=r"no score 'SQN'(?s:.)*SQNR"):
         measure_sensitivity(switchable, Scoring(switchable, x)).order("SQN")
+
+
+@pytest.mark.parametrize("kind", [np.float32, torch.tensor, int])
+def test_a_score_may_be_of_any_kind_of_number(flow, tmp_path, kind):
+    path, settings = tmp_path / "scores.json", [ONLY]
+    result = measure_sensitivity(flow[0], lambda m: {"a": kind(3)}, path=path, settings=settings)
+    assert json.loads(path.read_text())["ends"]["floating"] == {"a": 3.0}
+    assert {type(value) for value in (result.floating["a"], result.quantized["a"])} == {float}
+    assert (result.table["a"][ONLY] == 3.0).all()
+
+
+def test_what_is_no_number_or_nan_for_a_layer_is_refused(flow):
+    switchable, _ = flow
+    with pytest.raises(SensitivityError, match="A score in floating point is no number"):
+        measure_sensitivity(switchable, lambda model: {"a": torch.ones(2)})
+    last = switchable.layers[-1]
+
+    def undefined(model):
+        on = {switch.layer for switch in switchable.switches if switch.on}
+        return {"a": math.nan if on == {last} else 1.0}
+
+    wrong = f"'a' is NaN for the model with {ONLY} in int8 ({last})"
+    with pytest.raises(SensitivityError, match=re.escape(wrong)):
+        measure_sensitivity(switchable, undefined)
+
+
+def test_what_one_score_does_not_tell_apart_the_next_one_orders():
+    harms = {"accuracy": [0, 2, 0, 2], "SQNR": [1, 5, 3, 6], "same": [0, 0, 0, 0]}
+    settings = {
+        (score, setting): [value * (setting == ALL_BUT) for value in values]
+        for score, values in harms.items()
+        for setting in (ONLY, ALL_BUT)
+    }
+    ends = dict.fromkeys(harms, 0.0)
+    measured = Sensitivity(pandas.DataFrame(settings, index=list("abcd")), ends, ends)
+    assert measured.order("accuracy") == ["b", "d", "a", "c"]
+    assert measured.order("accuracy", then="SQNR") == ["d", "b", "c", "a"]
+    assert measured.order("same", then="accuracy") == ["b", "d", "a", "c"]
+    with pytest.raises(RecipeError, match="no score 'speed'"):
+        measured.order("accuracy", then="speed")
+
+
+def test_an_order_needs_both_settings(flow):
+    measured = measure_sensitivity(flow[0], lambda model: {"a": 1.0}, settings=[ONLY])
+    with pytest.raises(SensitivityError, match=f"not measured with '{ALL_BUT}'"):
+        measured.order("a")
 
 
 def test_a_model_of_conv_and_linear(tiny):

@@ -104,6 +104,21 @@ def test_the_content_of_a_persons_own_files_counts(path, tmp_path):
     assert identity(Job(path, values)) == first
 
 
+def test_the_code_of_a_module_counts_without_being_executed(path, tmp_path, monkeypatch):
+    package = tmp_path / "my_counted_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise OSError('executed')")
+    (package / "models.py").write_text("a")
+    monkeypatch.chdir(tmp_path)
+    values = {"model": "my_counted_package.models:classifier"}
+    first = identity(Job(path, values))
+    (package / "models.py").write_text("b")
+    assert identity(Job(path, values)) != first
+    (package / "models.py").write_text("a")
+    assert identity(Job(path, values)) == first
+    assert identity(Job(path, {"model": "no_such_package.models:classifier"})) != first
+
+
 def test_a_factory_shows_its_file_and_function(path, tmp_path):
     runs = [{"model": f"/home/me/{name}.py:classifier"} for name in ("my_models", "mine")]
     names = named(path, tmp_path / "out", *runs)

@@ -1,4 +1,3 @@
-import errno
 import json
 import os
 import re
@@ -20,7 +19,6 @@ from xpuqlib.runner.results import (
     read_results,
     results_frame,
     store,
-    write_whole,
 )
 
 
@@ -62,6 +60,28 @@ def test_a_result_is_stored_and_read_back(tmp_path):
     assert stored.page == out / "a.html"
 
 
+def test_files_of_a_former_run_do_not_stay_beside_a_new_one(tmp_path):
+    out = tmp_path / "out"
+    check_folder(out)
+    done = executed(tmp_path, "a")
+    store(replace(done, files={"recipe.yml": b"1", "quantize.py": b"1"}), out)
+    store(replace(done, files={"recipe.yml": b"2"}), out)
+    assert [path.read_bytes() for path in (out / "a").iterdir()] == [b"2"]
+    store(executed(tmp_path, "a", result="failed", error="why"), out)
+    assert not (out / "a").exists()
+
+
+def test_a_folder_that_no_run_has_left_is_kept(tmp_path):
+    (tmp_path / "out" / "a").mkdir(parents=True)
+    (tmp_path / "out" / "a" / "notes.txt").write_text("mine")
+    done = executed(tmp_path, "a")
+    store(done, tmp_path / "out")
+    assert (tmp_path / "out" / "a" / "notes.txt").read_text() == "mine"
+    write_notebook(tmp_path / "out" / "a.ipynb", None, "1")  # a person's own, too
+    store(done, tmp_path / "out")
+    assert (tmp_path / "out" / "a" / "notes.txt").exists()
+
+
 def test_a_notebook_without_record_passed_without_outcome(tmp_path):
     check_folder(tmp_path / "out")
     assert store(executed(tmp_path, "a"), tmp_path / "out").outcome == "no record"
@@ -98,18 +118,6 @@ def test_what_a_killed_writer_left_is_cleared_and_never_read(tmp_path):
     os.utime(tmp_path / ".a.ipynb.123.partial", (0, 0))
     check_folder(tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_full_disk_is_a_clear_error_that_leaves_nothing(tmp_path, monkeypatch):
-    (tmp_path / "a").write_text("old")
-
-    def full(*paths):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("os.replace", full)
-    with pytest.raises(RunError, match=r"No space left(?s:.*)Free space"):
-        write_whole(tmp_path / "a", "new")
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
 def test_the_frame_has_a_row_for_each_run(tmp_path):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from xpuqlib.errors import ModelError, RunError, explained
+from xpuqlib.errors import ModelError
 from xpuqlib.machine.environment import cache_dir
+from xpuqlib.machine.files import write_whole
 from xpuqlib.material.models import check_name, load_model, sha256
 from xpuqlib.names import MODELS
-from xpuqlib.runner.results import write_whole
 
 __all__ = ["missing", "prefetch"]
 
@@ -57,8 +57,8 @@ def prefetch(models: tuple[str, ...] = MODELS, weights: tuple[str, ...] = ("digi
         for path in sorted(cache_dir().rglob("*.pt*"))
     }
     fix = "Set XPUQLIB_CACHE to a folder that you may write, and run: xpuq doctor"
-    with explained(RunError, "The manifest cannot be written", fix, ModelError):
-        write_whole(cache_dir() / MANIFEST, json.dumps({"files": files}, indent=2) + "\n")
+    text = json.dumps({"files": files}, indent=2) + "\n"
+    write_whole(cache_dir() / MANIFEST, text, ModelError, fix)
     return cache_dir() / MANIFEST
 
 

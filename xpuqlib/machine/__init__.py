@@ -1,4 +1,4 @@
-"""What is here: versions and tracks, devices, the doctor, the noise of libraries."""
+"""What is here: versions and tracks, devices, the doctor, whole files, the noise of libraries."""
 
 import lazy_loader
 
@@ -29,6 +29,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "synchronize",
         ],
         "doctor": ["Check", "diagnose"],
+        "files": ["write_whole"],
         "noise": ["filter_known_noise", "without_native_messages"],
     },
 )

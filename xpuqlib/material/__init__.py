@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "factory": [
             "call_factory",
             "check_weights",
+            "factory_file",
             "find_factory",
             "find_file",
             "find_own_model",

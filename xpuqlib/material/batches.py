@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import torch
 
-from xpuqlib.errors import DataError
+from xpuqlib.errors import DataError, XpuqWarning
 from xpuqlib.material.data import load_data
 from xpuqlib.material.factory import call_factory, is_factory
 
@@ -17,6 +19,7 @@ __all__ = ["Batches", "load_batches"]
 
 Inputs = tuple[torch.Tensor, ...]
 Batch = tuple[Inputs, "torch.Tensor | None"]
+MOST_EVALUATED = 1000  # batches, since a factory may give them without end
 FORM = "A batch is a tensor, a tuple of tensors, or (inputs, labels); see load_batches."
 
 
@@ -76,7 +79,8 @@ def load_batches(
         ``digits``, ``synthetic``, a folder of images, or a factory: ``path/to/file.py:function``
         or ``package.module:function``, a function without arguments that returns an iterable of
         batches, such as a DataLoader. **Its code is executed.** Preprocessing, normalization and
-        the size of a batch are the factory's own; all of its batches are kept in memory.
+        the size of a batch are the factory's own; its batches are kept in memory: those for
+        calibration, and 1000 for evaluation at most. More are left out, with a warning.
 
         A batch is one of
 
@@ -120,7 +124,7 @@ def _alone(batches: Iterable[torch.Tensor]) -> tuple[Inputs, ...]:
 
 
 def _from_factory(source: str, calibrating: int, device: torch.device | str) -> Batches:
-    batches = [_split(batch, n) for n, batch in enumerate(_taken(source), start=1)]
+    batches = [_split(batch, n) for n, batch in enumerate(_taken(source, calibrating), start=1)]
     if len(batches) <= calibrating:
         cause = f"{source} gives {len(batches)} batches; calibration alone takes {calibrating}."
         raise DataError(cause, "Lower calibration_batches, or give more batches.")
@@ -138,16 +142,21 @@ def _from_factory(source: str, calibrating: int, device: torch.device | str) -> 
     return Batches(calibration, evaluation, joined)
 
 
-def _taken(source: str) -> list[Any]:
+def _taken(source: str, calibrating: int) -> list[Any]:
     given = call_factory(source, DataError)
     if isinstance(given, torch.Tensor) or not isinstance(given, Iterable):
         cause = f"{source} returns {type(given).__name__}, not an iterable of batches."
         raise DataError(cause, "Return a list of batches, a generator or a DataLoader.")
+    most = calibrating + MOST_EVALUATED
     try:
-        return list(given)
+        taken = list(itertools.islice(given, most + 1))  # one more tells whether there are more
     except Exception as error:  # whatever the code raises; it is named and kept as the cause
         cause = f"{source} raised {type(error).__name__} while it gave its batches: {error}"
         raise DataError(cause, "Try it alone: go through all that it returns.") from error
+    if len(taken) > most:
+        said = f"{source} gives more than {most} batches: the first {most} are taken, no more."
+        warnings.warn(said, XpuqWarning, stacklevel=4)
+    return taken[:most]
 
 
 def _split(batch: Any, number: int) -> Batch:

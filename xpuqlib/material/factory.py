@@ -6,6 +6,7 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import os
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -18,6 +19,7 @@ from xpuqlib.names import WEIGHTS
 __all__ = [
     "call_factory",
     "check_weights",
+    "factory_file",
     "find_factory",
     "find_file",
     "find_own_model",
@@ -93,6 +95,23 @@ def find_factory(named: str, own: type[XpuqError]) -> str:
     if (spec.origin or "").endswith(".py"):
         _check_function(Path(spec.origin), function, own)
     return named
+
+
+def factory_file(named: str) -> Path | None:
+    """Give the file that holds a factory's code, without executing any; None where there is none.
+
+    Parameters
+    ----------
+    named : str
+        ``path/to/file.py:function`` or ``package.module:function``.
+    """
+    place, _, _ = named.rpartition(":")
+    if not place.endswith(".py"):
+        try:
+            place = _find_module(place, ModelError).origin or ""  # a folder without code has none
+        except ModelError:
+            return None
+    return Path(place) if os.path.isfile(place) else None
 
 
 def call_factory(named: str, own: type[XpuqError]) -> Any:

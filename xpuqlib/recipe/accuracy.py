@@ -15,11 +15,17 @@ import pandas
 from torch import fx, nn
 from tqdm import tqdm
 
-from xpuqlib.errors import SensitivityError, XpuqWarning
+from xpuqlib.errors import SensitivityError, XpuqWarning, explained
 from xpuqlib.recipe.configuration import make_quantizer
 from xpuqlib.recipe.layers import refuse_unknown
 from xpuqlib.recipe.pt2e import QuantizationConfig, convert_pt2e, prepare_pt2e
-from xpuqlib.recipe.sensitivity import ALL_BUT, ONLY, Scores, measure_sensitivity
+from xpuqlib.recipe.sensitivity import (
+    ALL_BUT,
+    ONLY,
+    Scores,
+    checked_scores,
+    measure_sensitivity,
+)
 from xpuqlib.recipe.switches import Switchable
 
 __all__ = ["KeptAccuracy", "accuracy_curve", "keep_accuracy"]
@@ -87,7 +93,6 @@ def keep_accuracy(
     metric: Callable[[nn.Module], float],
     *,
     configuration: QuantizationConfig | None = None,
-    float_activations: Iterable[str] = (),
     max_drop: float = 0.01,
     order: Iterable[str] | None = None,
     scores_path: Path | None = None,
@@ -110,8 +115,6 @@ def keep_accuracy(
         Gives the accuracy of the model that it is given, 0…1, higher is better.
     configuration : QuantizationConfig, optional
         By default upstream's.
-    float_activations : iterable of str
-        Stay in floating point from the beginning, as for `make_quantizer`.
     max_drop : float
         How far below floating point the metric may end, 0.01 for one point.
     order : iterable of str, optional
@@ -127,8 +130,7 @@ def keep_accuracy(
     RecipeError
         For a name in `order` that is not a quantized layer, with the nearest.
     SensitivityError
-        If the metric is no number in 0…1, or cannot be kept even with all layers in floating
-        point.
+        If the metric is no number in 0…1, or cannot be kept with at least one layer in int8.
     """
     if images is not None and max_drop * images < FEW_IMAGES:
         said = (
@@ -136,11 +138,11 @@ def keep_accuracy(
             f"chance decides. Take {math.ceil(FEW_IMAGES / max_drop)} images or more."
         )
         warnings.warn(said, XpuqWarning, stacklevel=2)
-    search = _Search(captured, calibrate, metric, configuration, tuple(float_activations))
+    search = _Search(captured, calibrate, metric, configuration)
     prepared = search.prepare([])
     search.switchable = switchable = Switchable(prepared)
     given = list(order or ())
-    refuse_unknown(given, switchable.layers)
+    refuse_unknown(given, switchable.layers, what="layer of this model")
     floating, quantized = search.ends()
     needed = floating - max_drop - ROUNDING
     kept: list[str] = []
@@ -153,10 +155,10 @@ def keep_accuracy(
         kept = search.add_until(needed, order)
         kept = search.give_back(needed, kept)
     spare = [name for name in order if name not in kept]
-    converted, reached = search.convert(kept, None if kept else prepared)
+    converted, reached = search.convert(kept, needed, None if kept else prepared)
     while reached < needed and spare:  # leaving a layer out also undoes fusions around it
         kept.append(spare.pop(0))
-        converted, reached = search.convert(kept)
+        converted, reached = search.convert(kept, needed)
     if reached < needed:
         raise _cannot(f"the converted graph reaches {reached:.4f}", needed)
     in_order = tuple(name for name in switchable.layers if name in kept)
@@ -165,9 +167,7 @@ def keep_accuracy(
     return KeptAccuracy(converted, in_order, switchable.layers, history, *ends, max_drop, images)
 
 
-def accuracy_curve(
-    switchable: Switchable, order: list[str], scores: Scores, at_most: int | None = None
-) -> pandas.DataFrame:
+def accuracy_curve(switchable: Switchable, order: list[str], scores: Scores) -> pandas.DataFrame:
     """Score the model with the first 0, 1, 2, … layers of an order in floating point.
 
     Parameters
@@ -178,20 +178,19 @@ def accuracy_curve(
         Layers, the one to leave out first at the front, as from `Sensitivity.order`.
     scores : callable
         As for `measure_sensitivity`.
-    at_most : int, optional
-        Largest number of layers in floating point; by default all of `order`.
 
     Returns
     -------
     pandas.DataFrame
-        Index ``layers kept``, 0…`at_most`; ``layer``, the one that was left out last, and a
-        column for each score.
+        Index ``layers kept``, from 0 to all of `order`; ``layer``, the one that was left out last,
+        and a column for each score.
     """
-    last = len(order) if at_most is None else min(at_most, len(order))
     rows = []
-    for count in tqdm(range(last + 1), desc="leaving layers out", unit="layer", file=sys.stdout):
+    counts = range(len(order) + 1)
+    for count in tqdm(counts, desc="leaving layers out", unit="layer", file=sys.stdout):
         with switchable.all_but(order[:count]) as model:
-            rows.append({"layer": order[count - 1] if count else "", **scores(model)})
+            numbers = checked_scores(scores(model), f"with {count} layers in floating point")
+            rows.append({"layer": order[count - 1] if count else "", **numbers})
     return pandas.DataFrame(rows).rename_axis("layers kept")
 
 
@@ -200,14 +199,13 @@ class _Search:
 
     switchable: Switchable
 
-    def __init__(self, captured, calibrate, metric, configuration, float_activations) -> None:
+    def __init__(self, captured, calibrate, metric, configuration) -> None:
         self.captured, self.calibrate, self.metric = captured, calibrate, metric
-        self.configuration, self.float_activations = configuration, float_activations
+        self.configuration = configuration
         self.history: list[dict[str, object]] = []
 
     def prepare(self, kept: list[str]) -> fx.GraphModule:
-        settings = (self.configuration, kept, self.float_activations)
-        quantizer = make_quantizer(self.captured, *settings)
+        quantizer = make_quantizer(self.captured, self.configuration, kept)
         # A copy: prepare_pt2e also changes the graph that it is given.
         prepared = prepare_pt2e(copy.deepcopy(self.captured), quantizer)
         self.calibrate(prepared)
@@ -218,11 +216,18 @@ class _Search:
         self.history.append(row)
         return value
 
+    def score(self, model: nn.Module) -> float:
+        fix = "Let it return one number, 0…1."
+        no_number = (TypeError, ValueError, RuntimeError)  # the last: a tensor of many elements
+        value = self.metric(model)
+        with explained(no_number, "The metric gave no number", fix, SensitivityError):
+            return float(value)
+
     def ends(self) -> tuple[float, float]:
         count = len(self.switchable.layers)
         with self.switchable.all_off() as model:
-            floating = self.note("floating point", "", count, self.metric(model))
-        quantized = self.note("all in int8", "", 0, self.metric(self.switchable.model))
+            floating = self.note("floating point", "", count, self.score(model))
+        quantized = self.note("all in int8", "", 0, self.score(self.switchable.model))
         for value in (floating, quantized):
             if not 0 <= value <= 1:  # nor is NaN
                 fix = "Let it return a share of 1, and check the model's outputs for NaN."
@@ -231,16 +236,19 @@ class _Search:
 
     def measure(self, step: str, layer: str, kept: list[str]) -> float:
         with self.switchable.all_but(kept) as model:
-            return self.note(step, layer, len(kept), self.metric(model))
+            return self.note(step, layer, len(kept), self.score(model))
 
     def require(self, needed: float) -> None:
         reached = self.measure("all left out", "", list(self.switchable.layers))
         if reached < needed:
-            raise _cannot(f"with all layers in floating point it is {reached:.4f}", needed)
+            switches = self.switchable.switches
+            loose = ", ".join(dict.fromkeys(s.reader for s in switches if not s.layer))
+            but = f", but {loose} in int8," if loose else ""  # no name leaves these out
+            raise _cannot(f"with all layers in floating point{but} it is {reached:.4f}", needed)
 
     def rank(self, path: Path | None) -> list[str]:
         def scores(model: nn.Module) -> dict[str, float]:
-            return {"metric": self.metric(model)}
+            return {"metric": self.score(model)}
 
         settings = (ONLY, ALL_BUT)
         measured = measure_sensitivity(self.switchable, scores, path=path, settings=settings)
@@ -267,11 +275,13 @@ class _Search:
         return kept
 
     def convert(
-        self, kept: list[str], prepared: fx.GraphModule | None = None
+        self, kept: list[str], needed: float, prepared: fx.GraphModule | None = None
     ) -> tuple[fx.GraphModule, float]:
+        if kept and len(kept) == len(self.switchable.layers):
+            raise _cannot("all layers would stay in floating point", needed)
         converted = convert_pt2e(prepared or self.prepare(kept))
         last = kept[-1] if kept else ""
-        return converted, self.note("converted", last, len(kept), self.metric(converted))
+        return converted, self.note("converted", last, len(kept), self.score(converted))
 
 
 def _cannot(what: str, needed: float) -> SensitivityError:

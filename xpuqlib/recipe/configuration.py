@@ -39,8 +39,8 @@ def make_configuration(name: str = "default", observer: str = "histogram") -> Qu
     RecipeError
         For another name or observer.
     """
-    refuse_unknown([name], CONFIGURATIONS)
-    refuse_unknown([observer], OBSERVERS)
+    refuse_unknown([name], CONFIGURATIONS, what="configuration")
+    refuse_unknown([observer], OBSERVERS, what="observer")
     configuration = get_default_xpu_inductor_quantization_config()
     activation = configuration.input_activation
     if name == "symmetric":
@@ -78,6 +78,6 @@ def make_quantizer(
     keep_in_float(quantizer, captured, float_layers)
     known = list(activation_nodes(captured))
     for name in float_activations:
-        refuse_unknown([name], known)
+        refuse_unknown([name], known, what="activation of this model")
         quantizer.set_activation_float(name)
     return quantizer

@@ -41,7 +41,7 @@ def keep_in_float(
                 texts.setdefault(path, set()).add(text)
     names = [names] if isinstance(names, str) else list(names)
     texts.pop("", None)  # the whole model
-    refuse_unknown(names, list(texts))
+    refuse_unknown(names, list(texts), what="layer of this model")
     for name in names:
         for text in texts[name]:
             quantizer.set_module_name_qconfig(text.removeprefix("L['self']."), None)
@@ -100,7 +100,8 @@ class SelectiveQuantizer(XPUInductorQuantizer):
         if not self.float_activations:
             return super().annotate(model)
         known = activation_nodes(model)
-        refuse_unknown(self.float_activations, list(known))
+        what = "activation of this model"
+        refuse_unknown(self.float_activations, list(known), what=what)
         given = [node for name in self.float_activations for node in known[name]]
         for node in given:
             # Upstream passes over a pattern in which one node was annotated before.

@@ -49,12 +49,26 @@ def layer_names(graph_module: fx.GraphModule) -> tuple[str, ...]:
     return tuple(dict.fromkeys(layer_name(n) for n in graph_module.graph.nodes if layer_kind(n)))
 
 
-def refuse_unknown(names: list[str] | tuple[str, ...], known: list[str] | tuple[str, ...]) -> None:
-    """Raise RecipeError with the nearest names for the first that is not known."""
+def refuse_unknown(
+    names: list[str] | tuple[str, ...], known: list[str] | tuple[str, ...], *, what: str
+) -> None:
+    """Raise RecipeError with the nearest names for the first that is not known.
+
+    Parameters
+    ----------
+    names, known : list or tuple of str
+    what : str
+        What the names stand for, in the singular, such as ``layer of this model``.
+
+    Raises
+    ------
+    RecipeError
+        For a name that is not in `known`.
+    """
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, cutoff=0.3) or list(known)[:3]
-            cause = f"Nothing in this model's graph is called {name!r}."
+            cause = f"There is no {what} {name!r}."
             raise RecipeError(cause, f"Use {', '.join(near) or 'no name: there are none'}.")
 
 

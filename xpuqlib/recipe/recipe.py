@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 from torch import fx
 
 from xpuqlib import __version__
 from xpuqlib.errors import RecipeError, XpuqWarning, explained
 from xpuqlib.machine.environment import installed_version
+from xpuqlib.machine.files import write_whole
 from xpuqlib.recipe.configuration import make_configuration, make_quantizer
 from xpuqlib.recipe.exceptions import SelectiveQuantizer
 
@@ -82,10 +83,7 @@ class Recipe(BaseModel):
         path = Path(path)
         text = yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
         fix = "Name a file in a folder that exists and that you may write."
-        with explained(OSError, f"{path} cannot be written", fix, RecipeError):
-            temporary = path.with_name(f"{path.name}.tmp")
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
+        write_whole(path, text, RecipeError, fix)
         return path
 
     @classmethod
@@ -125,4 +123,7 @@ class Recipe(BaseModel):
 
 
 def _release(version: str | None) -> str | None:
-    return version and Version(version).public  # 2.15.0+xpu is the release 2.15.0
+    try:
+        return version and Version(version).public  # 2.15.0+xpu is the release 2.15.0
+    except InvalidVersion:
+        return version  # a person wrote it, such as nightly: it counts as text

@@ -16,6 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from xpuqlib.errors import SensitivityError, explained
+from xpuqlib.machine.files import write_whole
 from xpuqlib.recipe.layers import refuse_unknown
 from xpuqlib.recipe.switches import Switchable
 
@@ -49,16 +50,41 @@ class Sensitivity:
     floating: dict[str, float]
     quantized: dict[str, float]
 
-    def order(self, score: str) -> list[str]:
+    def order(self, score: str, then: str | None = None) -> list[str]:
         """Names of the layers, the one that hurts most first.
 
         A layer hurts by what it loses alone and by what is gained without it. Either by itself is
         blind: where two layers spoil the result, leaving one of them out gains nothing.
+
+        Parameters
+        ----------
+        score : str
+            Which score tells how much a layer hurts.
+        then : str, optional
+            A second score, for layers that the first one does not tell apart; what is equal in
+            both stays in graph order.
+
+        Raises
+        ------
+        RecipeError
+            For a score that was not measured.
+        SensitivityError
+            If the layers were not measured with `ONLY` and `ALL_BUT`.
         """
-        refuse_unknown([score], list(self.floating))
-        harm = self.table[score][ALL_BUT] - self.table[score][ONLY]
-        ranked = harm.sort_values(ascending=False, kind="stable")
+        by = [score] if then is None else [score, then]
+        refuse_unknown(by, list(self.floating), what="score")
+        harm = pandas.DataFrame({name: self._harm(name) for name in by})
+        ranked = harm.sort_values(by, ascending=False, kind="stable")
         return [name for name in ranked.index if name]
+
+    def _harm(self, score: str) -> pandas.Series:
+        measured = self.table[score]
+        missing = [setting for setting in (ONLY, ALL_BUT) if setting not in measured]
+        if missing:
+            cause = f"The layers were not measured with {' and '.join(map(repr, missing))}."
+            fix = "Call measure_sensitivity with settings=(ONLY, ALL_BUT), or with all of them."
+            raise SensitivityError(cause, fix)
+        return measured[ALL_BUT] - measured[ONLY]
 
     def _repr_html_(self) -> str:
         ends = pandas.DataFrame({"nothing in int8": self.floating, "all in int8": self.quantized})
@@ -82,7 +108,8 @@ def measure_sensitivity(
         Made from a calibrated model.
     scores : callable
         Takes the model as it is switched, gives its scores by name, higher is better. One call
-        gives all of them, so that the images go through the model only once.
+        gives all of them, so that the images go through the model only once. Numbers may be of
+        any kind that ``float`` takes, such as a tensor without dimensions.
     path : pathlib.Path, optional
         JSON file that keeps the scores after each layer; a second call goes on from there.
     settings : iterable of str
@@ -91,14 +118,14 @@ def measure_sensitivity(
     Raises
     ------
     SensitivityError
-        If a score is NaN for the whole model, or the file belongs to another model, calibration
-        or data.
+        If a score is NaN or no number, or the file belongs to another model, calibration or
+        data.
     """
     settings = tuple(settings)
-    refuse_unknown(settings, list(SETTINGS))
+    refuse_unknown(settings, list(SETTINGS), what="setting")
     with switchable.all_off() as model:
-        floating = _checked(scores(model), "floating point")
-    quantized = _checked(scores(switchable.model), "int8")
+        floating = checked_scores(scores(model), "in floating point")
+    quantized = checked_scores(scores(switchable.model), "in int8")
     kept = _Kept(path, _fingerprint(switchable), {"floating": floating, "quantized": quantized})
     rows = [*switchable.layers, *[""] * any(not switch.layer for switch in switchable.switches)]
     progress = tqdm(desc="measuring layers", total=len(rows), unit="layer", file=sys.stdout)
@@ -108,7 +135,8 @@ def measure_sensitivity(
             missing = [setting for setting in settings if setting not in done]
             for setting in missing:
                 with SETTINGS[setting](switchable, layer) as model:
-                    done[setting] = scores(model)
+                    where = f"with {setting} in int8 ({layer or 'operators without a layer'})"
+                    done[setting] = checked_scores(scores(model), where)
             if missing:
                 kept.write()
             progress.update()
@@ -149,10 +177,7 @@ class _Kept:
             return
         content = {"fingerprint": self.fingerprint, "ends": self.ends, "layers": self.layers}
         fix = "Name a file in a folder that exists and that you may write."
-        with explained(OSError, f"{self.path} cannot be written", fix, SensitivityError):
-            temporary = self.path.with_name(f"{self.path.name}.tmp")
-            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-            temporary.replace(self.path)
+        write_whole(self.path, json.dumps(content, indent=1), SensitivityError, fix)
 
 
 def _same(ends: dict[str, Any], others: dict[str, Any]) -> bool:
@@ -167,13 +192,17 @@ def _same(ends: dict[str, Any], others: dict[str, Any]) -> bool:
     )
 
 
-def _checked(scores: dict[str, float], which: str) -> dict[str, float]:
-    bad = [name for name, value in scores.items() if math.isnan(value)]
-    if bad or not scores:
+def checked_scores(scores: dict[str, float], where: str) -> dict[str, float]:
+    """Make plain numbers of the scores of a model; `where` says how it was switched."""
+    fix = "Look at the model's outputs on these data, and at what the function returns."
+    no_number = (TypeError, ValueError, RuntimeError)  # torch raises the last for many elements
+    with explained(no_number, f"A score {where} is no number", fix, SensitivityError):
+        numbers = {name: float(value) for name, value in scores.items()}
+    bad = [name for name, value in numbers.items() if math.isnan(value)]
+    if bad or not numbers:
         cause = f"The score {bad[0]!r} is NaN" if bad else "There is no score"
-        fix = "Look at the model's outputs on these data, and at what the function returns."
-        raise SensitivityError(f"{cause} for the model in {which}.", fix)
-    return scores
+        raise SensitivityError(f"{cause} for the model {where}.", fix)
+    return numbers
 
 
 def _fingerprint(switchable: Switchable) -> str:

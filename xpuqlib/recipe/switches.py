@@ -170,8 +170,9 @@ class Switchable:
         if isinstance(names, str):
             names = (names,)
         names, kinds = tuple(names), tuple(kinds)
-        refuse_unknown([name for name in names if name], self.layers)
-        refuse_unknown(kinds, KINDS)
+        named = [name for name in names if name]
+        refuse_unknown(named, self.layers, what="layer of this model")
+        refuse_unknown(kinds, KINDS, what="kind")
         return names, kinds
 
     @contextmanager

@@ -33,7 +33,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "read_results",
             "results_frame",
             "store",
-            "write_whole",
         ],
         "naming": ["all_versions", "identity", "run_names"],
         "sweeps": ["sweep"],

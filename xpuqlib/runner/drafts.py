@@ -15,6 +15,7 @@ from torch import fx
 
 from xpuqlib.errors import DeviceError, DraftError, ParameterError, explained
 from xpuqlib.machine.environment import versions
+from xpuqlib.machine.files import write_whole
 from xpuqlib.material.models import load_model
 from xpuqlib.names import CONFIGURATIONS
 from xpuqlib.proof.closeness import flat_output, sqnr
@@ -31,7 +32,6 @@ from xpuqlib.recipe.pt2e import (
     get_default_xpu_inductor_quantization_config,
     prepare_pt2e,
 )
-from xpuqlib.runner.results import write_whole
 
 __all__ = [
     "DraftedModel",

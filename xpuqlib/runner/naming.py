@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xpuqlib.machine.environment import versions
-from xpuqlib.material.factory import is_factory
+from xpuqlib.material.factory import factory_file, is_factory
 from xpuqlib.runner.execution import Job
 from xpuqlib.runner.parameters import notebook_parameters
 
@@ -39,13 +39,16 @@ def identity(job: Job) -> str:
 
 
 def _contents(parameters: dict[str, Any]) -> dict[str, str]:
-    """Hash the files of a person's own model, weights and data, but not what those import."""
+    """Hash the files of a person's own model, weights and data, but not what those import.
+
+    A factory counts with its file, also where a module is named: it is found, but not imported.
+    """
     named = {name: str(parameters.get(name, "")) for name in ("model", "weights", "data", "recipe")}
-    files = {n: text.rpartition(":")[0] if is_factory(text) else text for n, text in named.items()}
+    files = {n: factory_file(text) if is_factory(text) else text for n, text in named.items()}
     return {
         name: hashlib.sha256(Path(file).read_bytes()).hexdigest()
         for name, file in files.items()
-        if os.path.isfile(file)  # False for a text that is too long to be a path
+        if file and os.path.isfile(file)  # False for a text that is too long to be a path
     }
 
 

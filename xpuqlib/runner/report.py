@@ -12,9 +12,10 @@ from pandas.api.types import infer_dtype
 from pydantic import TypeAdapter, ValidationError
 
 from xpuqlib.errors import RunError
+from xpuqlib.machine.files import write_whole
 from xpuqlib.runner.front import LATENCY
 from xpuqlib.runner.pages import lessons_page, runs_page, varying
-from xpuqlib.runner.results import Result, read_results, results_frame, write_whole
+from xpuqlib.runner.results import Result, read_results, results_frame
 
 __all__ = ["write_report"]
 

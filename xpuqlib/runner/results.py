@@ -1,8 +1,8 @@
 """A folder of executed notebooks: each written whole or not at all, read back, made a table."""
 
 import json
-import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ import nbformat
 import pandas
 
 from xpuqlib.errors import RunError, explained
+from xpuqlib.machine.files import write_whole
 from xpuqlib.proof.record import NO_NOTEBOOK, RunRecord, read_record
 from xpuqlib.runner.kernel import FAILED, METADATA, PASSED, Executed
 
@@ -24,7 +25,6 @@ __all__ = [
     "read_results",
     "results_frame",
     "store",
-    "write_whole",
 ]
 
 # Outcomes from worst to best; all others ended early, and are worse.
@@ -87,30 +87,19 @@ def check_folder(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file that appears under its name only when it is complete.
+def store(executed: Executed, folder: Path) -> Result:
+    """Write what a run left: its files, in a folder of its name, its page, the executed notebook.
+
+    The notebook comes last, since it counts as the result. Files of a former run are removed: its
+    recipe must not stand beside a new run that failed.
 
     Raises
     ------
     RunError
-        If the folder cannot be written, or the disk is full.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    fix = "Free space, or choose another --out."
-    with explained(OSError, f"{path} cannot be written", fix):
-        try:
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def store(executed: Executed, folder: Path) -> Result:
-    """Write what a run left: its files, in a folder of its name, its page, the executed notebook.
-
-    The notebook comes last, since it counts as the result.
+        If the folder cannot be written.
     """
     path = folder / f"{executed.task.name}.ipynb"
+    _remove_former_files(path)
     for name, content in executed.files.items():
         path.with_suffix("").mkdir(exist_ok=True)
         write_whole(path.with_suffix("") / name, content)
@@ -118,6 +107,14 @@ def store(executed: Executed, folder: Path) -> Result:
         write_whole(path.with_suffix(".html"), executed.page)
     write_whole(path, executed.notebook)
     return read_result(path)
+
+
+def _remove_former_files(path: Path) -> None:
+    files = path.with_suffix("")
+    if not (files.is_dir() and path.exists() and read_result(path)):
+        return  # a folder that no run of ours left may be a person's own
+    with explained(OSError, f"{files} cannot be removed", "Choose another --out."):
+        shutil.rmtree(files)
 
 
 def read_result(path: Path) -> Result | None:
