@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from conftest import export
+from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from xpuqlib.errors import RunError
@@ -69,9 +70,12 @@ def data():
 
 
 @pytest.fixture
-def own(tmp_path):
-    (tmp_path / "mine.py").write_text(MINE)
-    return f"{tmp_path / 'mine.py'}:model", f"{tmp_path / 'mine.py'}:data"
+def own(tmp_path, monkeypatch):
+    """Factories in a file with the name of a module of the standard library."""
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the folder of the file goes into it
+    path = tmp_path / "calendar.py"
+    path.write_text(MINE)
+    return f"{path}:model", f"{path}:data"
 
 
 def make_recipe(model, **changes):
@@ -110,16 +114,16 @@ def test_a_script_gives_the_same_bits_without_this_kit(own, tmp_path):
     torch.nn.init.normal_(model.head.weight)  # the weights are those of the lesson
     converted = quantized(recipe, model, calibration)
     script = write_script(recipe, tmp_path / "out", model, converted, calibration)
-    output, ended = run(script, "--device", "cpu")
-    check_equal(output, lower(converted, calibration[0])(*calibration[0]))
-    assert "2 of 3 convolutions and linear layers run in int8 kernels on cpu" in ended.stdout
-    assert "import xpuqlib" not in script.read_text()
     assert {path.name for path in script.parent.iterdir()} == {
         "quantize_my_model.py",
         "weights.pt",
         "calibration.pt",
-        "output.pt",
     }
+    (tmp_path / "calendar.py").replace(script.with_name("calendar.py"))  # it is found there, too
+    output, ended = run(script, "--device", "cpu")
+    check_equal(output, lower(converted, calibration[0])(*calibration[0]))
+    assert "2 of 3 convolutions and linear layers run in int8 kernels on cpu" in ended.stdout
+    assert "import xpuqlib" not in script.read_text()
 
 
 def load_nested(own, function):
@@ -200,6 +204,19 @@ def test_a_short_recipe_is_a_short_script(tiny_flow, tmp_path):
     assert "max_pool" not in text
     assert "FLOAT_LAYERS" not in text
     assert "num_classes=4)" in text
+
+
+def test_a_vision_transformer_is_built_for_its_size_of_images(tmp_path):
+    class Sized(nn.Module):
+        image_size = 518
+
+        def forward(self, x):
+            return x.mean((2, 3))
+
+    calibration = ((torch.zeros(1, 3, 518, 518),),)
+    graph = capture(Sized().eval(), calibration[0])
+    script = write_script(make_recipe("vit_h_14"), tmp_path, Sized(), graph, calibration)
+    assert '"vit_h_14", weights=None, num_classes=3, image_size=518)' in script.read_text()
 
 
 def test_a_folder_that_cannot_be_written_is_named(tiny_flow, tmp_path):
