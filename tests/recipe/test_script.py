@@ -164,6 +164,7 @@ def test_a_name_that_matches_nothing_ends_the_script(own, tmp_path, monkeypatch,
     monkeypatch.setattr(sys, "argv", [str(script), "--device", "cpu"])
     with pytest.raises(SystemExit, match=r"is called 0\.7, one\.$"):
         runpy.run_path(str(script), run_name="__main__")
+    assert sys.path[-1] == str(tmp_path)  # behind the standard library
 
 
 @pytest.mark.slow

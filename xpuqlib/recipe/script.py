@@ -146,7 +146,10 @@ def _from_factory(named: str) -> str:
         "own = importlib.util.module_from_spec(spec)\n"
         "sys.modules[spec.name] = own  # dataclasses and pickle look there\n"
         "spec.loader.exec_module(own)\n"
-        f"model = own.{function}()"
+        f"model = own.{function}()\n"
+        "# Inductor's processes search this path: a types.py must not come first there.\n"
+        "sys.path.remove(str(source.parent))\n"
+        "sys.path.append(str(source.parent))"
     )
 
 
