@@ -1,5 +1,5 @@
 import pytest
-from torch import nn
+from torch import fx, nn
 
 from xpuqlib.errors import RecipeError
 from xpuqlib.recipe.layers import layer_kind, layer_names, module_path, refuse_unknown
@@ -13,6 +13,12 @@ def test_layers_have_the_names_of_their_modules(tiny):
     assert layer_names(graph) == ("0.0.conv", "0.0.linear")
     kinds = {module_path(node): layer_kind(node) for node in graph.graph.nodes if layer_kind(node)}
     assert kinds == {"0.0.conv": "conv", "0.0.linear": "linear"}
+
+
+def test_a_text_that_is_no_path_stays_as_it_is():
+    node = fx.Graph().placeholder("x")
+    node.meta["nn_module_stack"] = {"key": ("getattr(other, name)", nn.Module)}
+    assert module_path(node) == "getattr(other, name)"
 
 
 def test_a_module_that_is_called_twice_is_one_layer(tiny):

@@ -74,6 +74,6 @@ def refuse_unknown(
 
 def _readable(path: str) -> str:
     # Some paths are expressions, even nested: getattr(L['fn'].block, '0') stands for block.0.
-    while path.startswith("getattr("):
-        path = re.sub(r"getattr\((.*), '([^']*)'\)", r"\1.\2", path, count=1)
+    while (shorter := re.sub(r"getattr\((.*), '([^']*)'\)", r"\1.\2", path)) != path:
+        path = shorter
     return re.sub(r"^L\['\w+'\]\.?", "", path)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["write_script"]
 
 NAME, WEIGHTS, BATCHES = "quantize_my_model.py", "weights.pt", "calibration.pt"
-# Of GoogLeNet and Inception: what ImageNet's weights changed when the model was built.
-BUILT_WITH = ("aux_logits", "transform_input")
+# What ImageNet's weights change when a GoogLeNet, an Inception or a VisionTransformer is built.
+BUILT_WITH = ("aux_logits", "transform_input", "image_size")
 Batch = tuple[torch.Tensor, ...]
 
 
@@ -40,8 +40,10 @@ def write_script(
     """Write ``quantize_my_model.py``, which quantizes the model as the recipe does, without us.
 
     Beside it go ``weights.pt``, the model's state dict, and ``calibration.pt``, the batches. The
-    script gives the same output for the first batch as `lower` does here, bit for bit. A factory
-    or exported program is taken from where it is now, so it must still be there.
+    script gives the same output for the first batch as `lower` does here, bit for bit.
+
+    The file of a factory or an exported program is not copied: the script needs it, and looks for
+    it in its own folder, then where it is now. A factory of a module is imported as it is here.
 
     Parameters
     ----------
@@ -84,11 +86,15 @@ def _script(
 ) -> str:
     own_code = is_factory(recipe.model)
     exported = recipe.model.endswith(".pt2")
+    place = recipe.model.rpartition(":")[0] if own_code else recipe.model
+    source = Path(place).resolve() if place.endswith((".py", ".pt2")) else None
     if own_code:
         build = _from_factory(recipe.model)
     elif exported:
-        program = f"program = torch.export.load({_quoted(str(Path(recipe.model).resolve()))})"
-        build = f"{program}\nmodel = move_to_device_pass(program, device).module()"
+        build = (
+            "program = torch.export.load(source)\n"
+            "model = move_to_device_pass(program, device).module()"
+        )
     else:
         name = RESCALED.get(recipe.model, recipe.model)  # the weights are in the file
         build = _from_torchvision(name, model, calibration[0])
@@ -110,6 +116,7 @@ def _script(
         batches=BATCHES,
         versions=", ".join(found),
         build=build,
+        source=source,
         own_code=own_code,
         exported=exported,
         torchvision=not (own_code or exported),
@@ -127,12 +134,22 @@ def _quoted(value: str | list[str]) -> str:
 
 def _from_factory(named: str) -> str:
     place, _, function = named.rpartition(":")
-    folder, module = Path.cwd(), place
-    if place.endswith(".py"):
-        folder, module = Path(place).resolve().parent, Path(place).stem
+    if not place.endswith(".py"):
+        return (
+            f"sys.path.insert(0, {_quoted(str(Path.cwd()))})\n"
+            f"model = importlib.import_module({_quoted(place)}).{function}()"
+        )
     return (
-        f"sys.path.insert(0, {_quoted(str(folder))})\n"
-        f"model = importlib.import_module({_quoted(module)}).{function}()"
+        "sys.path.insert(0, str(source.parent))  # it may import what lies beside it\n"
+        "# By its path: by its name, a types.py would be the standard library's.\n"
+        'spec = importlib.util.spec_from_file_location(f"own_{source.stem}", source)\n'
+        "own = importlib.util.module_from_spec(spec)\n"
+        "sys.modules[spec.name] = own  # dataclasses and pickle look there\n"
+        "spec.loader.exec_module(own)\n"
+        f"model = own.{function}()\n"
+        "# Inductor's processes search this path: a types.py must not come first there.\n"
+        "sys.path.remove(str(source.parent))\n"
+        "sys.path.append(str(source.parent))"
     )
 
 
