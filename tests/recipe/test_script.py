@@ -18,6 +18,8 @@ from xpuqlib.recipe.pt2e import capture, convert_pt2e, prepare_pt2e
 from xpuqlib.recipe.recipe import Recipe
 from xpuqlib.recipe.script import write_script
 
+IPEX_MODULE = "intel_extension_for_pytorch"
+
 # Runs a script in a process in which xpuqlib cannot be imported, and keeps its output.
 RUN = """
 import runpy, sys
@@ -92,7 +94,9 @@ def quantized(recipe, model, calibration):
 
 def run(script, *arguments, check=True):
     kept = script.with_name("output.pt")
-    command = [sys.executable, "-c", RUN, str(script), str(kept), *arguments]
+    # With IPEX imported, PyTorch's fp32 convolutions round otherwise: in both processes or in none.
+    code = f"import {IPEX_MODULE}\n{RUN}" if IPEX_MODULE in sys.modules else RUN
+    command = [sys.executable, "-c", code, str(script), str(kept), *arguments]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     ended = subprocess.run(
         command, env=environment, cwd="/", check=check, capture_output=True, text=True
