@@ -120,7 +120,7 @@ def test_the_code_of_a_module_counts_without_being_executed(path, tmp_path, monk
 
 
 def test_a_factory_shows_its_file_and_function(path, tmp_path):
-    runs = [{"model": f"/home/me/{name}.py:classifier"} for name in ("my_models", "mine")]
+    runs = [{"model": f"{tmp_path}/{name}.py:classifier"} for name in ("my_models", "mine")]
     names = named(path, tmp_path / "out", *runs)
     assert ["my_models.py_classifier-" in names[0], "mine.py_classifier-" in names[1]] == [True] * 2
     assert all(re.fullmatch(r"[A-Za-z0-9_.+=,-]+", name) for name in names)
