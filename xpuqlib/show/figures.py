@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
 
 from xpuqlib.show.style import DTYPES, GREY, SERIES, SKY, VERMILLION, new_figure, plain_log_ticks
 
-__all__ = ["draw_code_usage", "draw_layer_sqnr", "draw_observer", "draw_scales"]
+__all__ = ["draw_code_usage", "draw_layer_sqnr", "draw_observer", "draw_scales", "name_layers"]
 
 MAX_NAMES = 60  # more names of layers would lie over each other
 WORST = 3  # layers of each configuration that get a ring
@@ -94,6 +95,14 @@ def draw_code_usage(usage: dict[str, dict[str, tuple[int, int]]]) -> Figure:
     return figure
 
 
+def name_layers(axes: Axes, names: list[str], marked: set[int]) -> None:
+    """Write the names of layers below an axis, those at the marked places bold."""
+    named = range(len(names)) if len(names) <= MAX_NAMES else sorted(marked)
+    axes.set_xticks(list(named), [names[place] for place in named], rotation=90, fontsize=9)
+    for tick, place in zip(axes.get_xticklabels(), named, strict=True):
+        tick.set_fontweight("bold" if place in marked else "normal")
+
+
 def draw_layer_sqnr(by_configuration: dict[str, dict[str, float]]) -> Figure:
     """Draw SQNR at every layer, with a ring around the three worst of each configuration.
 
@@ -113,10 +122,7 @@ def draw_layer_sqnr(by_configuration: dict[str, dict[str, float]]) -> Figure:
         axes.plot(at, lowest, color=color, label=f"the {len(at)} lowest, {label}", **ring)
         ringed |= set(at)
     names = list(next(iter(by_configuration.values())))
-    named = range(len(names)) if len(names) <= MAX_NAMES else sorted(ringed)
-    axes.set_xticks(list(named), [names[place] for place in named], rotation=90, fontsize=9)
-    for tick, place in zip(axes.get_xticklabels(), named, strict=True):
-        tick.set_fontweight("bold" if place in ringed else "normal")
+    name_layers(axes, names, ringed)
     axes.set(
         title="SQNR at the output of every layer",
         xlabel="convolution or linear layer, from input to output",

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from xpuqlib.proof.cost import Latency
 from xpuqlib.recipe.sensitivity import ALL_BUT, ONLY, Sensitivity
 from xpuqlib.show.explorers import WIDE, Explorer
-from xpuqlib.show.figures import MAX_NAMES
+from xpuqlib.show.figures import name_layers
 from xpuqlib.show.style import BLACK, DTYPES, GREY, SKY, VERMILLION, new_figure
 
 __all__ = ["draw_rescue", "draw_sensitivity", "explore_rescue"]
@@ -44,10 +44,7 @@ def draw_sensitivity(sensitivity: Sensitivity, score: str, unit: str) -> Figure:
     for label, (scores, style) in ends.items():
         axes.axhline(factor * scores[score], color=BLACK, linestyle=style, label=label)
     names = [name or "no layer" for name in table.index]
-    named = range(len(names)) if len(names) <= MAX_NAMES else sorted(bold)
-    axes.set_xticks(list(named), [names[place] for place in named], rotation=90, fontsize=9)
-    for tick, place in zip(axes.get_xticklabels(), named, strict=True):
-        tick.set_fontweight("bold" if place in bold else "normal")
+    name_layers(axes, names, bold)
     axes.set(
         title="What each layer costs",
         xlabel="convolution or linear layer, from input to output",
