@@ -196,6 +196,18 @@ class TinyNet(nn.Module):
         return self.linear(self.conv(x).relu().mean((2, 3)))
 
 
+class Product(nn.Module):
+    """torchao quantizes the inputs of a product whatever gives them, torch 2.8 never does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        return self.a(x).relu() * self.b(x).relu()
+
+
 class Inceptions(nn.Module):
     """Two blocks of GoogLeNet: max-pools between int8 values of different scales."""
 

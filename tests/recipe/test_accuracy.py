@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from conftest import prepare
+from conftest import Product, prepare
 from torch import nn
 
 from xpuqlib.errors import RecipeError, SensitivityError, XpuqWarning
@@ -31,18 +31,6 @@ class Chain(nn.Module):
     def forward(self, x):
         x = self.b(self.a(x).relu()).relu()
         return self.e(self.d(self.c(x).relu()).relu()).mean((2, 3))
-
-
-class Product(nn.Module):
-    """torchao quantizes the inputs of a product whatever gives them, torch 2.8 never does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
-
-    def forward(self, x):
-        return self.a(x).relu() * self.b(x).relu()
 
 
 def switches(model: nn.Module) -> list[Switch]:

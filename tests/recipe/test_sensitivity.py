@@ -6,7 +6,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from conftest import TinyNet, prepare
+from conftest import Product, TinyNet, prepare
 from torch import nn
 
 from xpuqlib.errors import RecipeError, SensitivityError
@@ -204,18 +204,6 @@ def test_a_model_of_conv_and_linear(tiny):
     result = measure_sensitivity(switchable, Scoring(switchable, x), settings=[ONLY])
     assert [*result.table.index] == ["conv", "linear"]
     assert (result.table["SQNR"][ONLY] > result.quantized["SQNR"]).all()
-
-
-class Product(nn.Module):
-    """The inputs of a product are quantized by torchao whatever gives them, by torch 2.8 never."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
-
-    def forward(self, x):
-        return self.a(x).relu() * self.b(x).relu()
 
 
 def test_operators_that_belong_to_no_layer_have_a_row_of_their_own(tiny):
