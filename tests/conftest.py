@@ -177,10 +177,15 @@ def quantize(captured: fx.GraphModule, *inputs: torch.Tensor) -> fx.GraphModule:
     return convert_pt2e(prepared)
 
 
+def patient():
+    """Let torch 2.8 export one class as often as the tests of a process do, as ``capture`` does."""
+    limits = {"recompile_limit": MANY_EXPORTS, "accumulated_recompile_limit": MANY_EXPORTS}
+    return torch._dynamo.config.patch(limits)
+
+
 def export(model: nn.Module, x: torch.Tensor, strict: bool = True) -> torch.export.ExportedProgram:
     """Export as a user would, under whatever gradient mode is set; as patient as ``capture``."""
-    limits = {"recompile_limit": MANY_EXPORTS, "accumulated_recompile_limit": MANY_EXPORTS}
-    with torch._dynamo.config.patch(limits):
+    with patient():
         return torch.export.export(model, (x,), strict=strict)
 
 

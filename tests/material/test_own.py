@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import TinyNet, prepare
+from conftest import TinyNet, patient, prepare
 from torch import nn
 
 from xpuqlib.errors import ModelError
@@ -9,7 +9,7 @@ from xpuqlib.material.batches import Batches
 from xpuqlib.material.models import load_model
 from xpuqlib.material.own import check_model, load_weights
 from xpuqlib.recipe.calibration import observers
-from xpuqlib.recipe.pt2e import MANY_EXPORTS, capture
+from xpuqlib.recipe.pt2e import capture
 
 CODE = """
 import torch
@@ -32,8 +32,7 @@ def file(tmp_path):
 
 
 def save(model, path, x, strict=True):
-    limits = {"recompile_limit": MANY_EXPORTS, "accumulated_recompile_limit": MANY_EXPORTS}
-    with torch._dynamo.config.patch(limits), torch.no_grad():
+    with patient(), torch.no_grad():
         torch.export.save(torch.export.export(model, (x,), strict=strict), path)
     return str(path)
 
