@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "xpuqlib"
 ORDER = [
     "errors",
     "names",
+    "arguments",
     "machine",
     "material",
     "recipe",

@@ -7,15 +7,16 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from typer import Argument, Exit, Option, Typer
+from typer import Exit, Typer
 
+from xpuqlib import arguments as arg
 from xpuqlib.errors import ParameterError, XpuqError
-from xpuqlib.names import DEVICES, MODELS
+from xpuqlib.names import MODELS
 
 if TYPE_CHECKING:
     from xpuqlib.runner.results import Result
@@ -28,43 +29,7 @@ app = Typer(
 )
 CONSOLE = Console(markup=False, emoji=False)  # an error or a fix may hold [brackets]
 say = partial(CONSOLE.print, soft_wrap=True)  # a path is not broken
-String, Strings = str | None, list[str] | None
 COLOURS = {"ok": "green", "passed": "green", "warning": "yellow"}
-
-# The arguments of the commands; each default stands in the command.
-AsJson = Annotated[bool, Option("--json", help="Print the checks as JSON.")]
-Names = Annotated[Strings, Argument(help="Paths, or starts of names such as 03; all if none.")]
-Name = Annotated[str, Argument(help="A path, or the start of a lesson's name.")]
-OneName = Annotated[String, Argument(help="A path, or a name's start; all parameters if none.")]
-Value = Annotated[Strings, Option("-p", metavar="NAME=VALUE", help="A FILE.py:NAME is executed.")]
-Values = Annotated[
-    Strings,
-    Option("-p", metavar="NAME=VALUE,…", help="All are combined. A FILE.py:NAME is executed."),
-]
-Device = Annotated[String, Option(metavar="|".join(DEVICES), help="Short for -p device=….")]
-Out = Annotated[Path | None, Option(help="Folder for results (default: runs/DATE-TIME).")]
-GridFile = Annotated[Path | None, Option(help="YAML file with parameters, exclude, include.")]
-Jobs = Annotated[int, Option(min=1, help="Kernels at a time; several disturb each other's times.")]
-Scheduler = Annotated[String, Option(metavar="tcp://HOST:PORT", help="A Dask scheduler.")]
-Resources = Annotated[String, Option(metavar="NAME=NUMBER,…", help="What a run takes: XPU=1.")]
-Resume = Annotated[bool, Option("--resume", help="Keep what passed in --out, execute the rest.")]
-Timeout = Annotated[float | None, Option(metavar="SECONDS", help="End a run after this time.")]
-Folder = Annotated[Path, Argument(help="Folder of `xpuq run` or `xpuq sweep`.")]
-Baseline = Annotated[String, Option(metavar="NAME=VALUE,…", help="Differences are to this run.")]
-Before = Annotated[Path, Argument(help="Folder of runs: one machine, one version.")]
-After = Annotated[Path, Argument(help="Folder of the same runs elsewhere.")]
-Slower = Annotated[float, Option(help="Fraction by which a latency may grow.")]
-Top1 = Annotated[float, Option(help="By how much an accuracy may fall.")]
-CourseFolder = Annotated[Path | None, Argument(help="New folder for the course.")]
-Lessons = Annotated[String, Option(metavar="NAME,…", help="Starts of names: 01,03; all if none.")]
-Proof = Annotated[bool, Option("--check", help="Prove through nbgrader that the lessons grade.")]
-Weights = Annotated[str, Option(metavar="digits|imagenet", help="imagenet: these, too.")]
-Models = Annotated[Strings, Option("--model", metavar="|".join(MODELS), help="All if none.")]
-Whole = Annotated[bool, Option("--check", help="Only compare the caches with the manifest.")]
-TorchvisionNames = Annotated[Strings, Argument(help="Classification models of torchvision.")]
-Programs = Annotated[Path, Option(help="Folder for the programs, a file for each model.")]
-ToCheck = Annotated[Path | None, Option("--check", help="Compare a file with the GPU's program.")]
-Markdown = Annotated[bool, Option("--markdown", help="As in the README.")]
 
 
 def _coloured(word: str, more: str = "") -> Text:
@@ -84,7 +49,7 @@ def _print_table(columns: Iterable[str], rows: Iterable, title: str | None = Non
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(as_json: arg.AsJson = False) -> None:
     """Check this machine; exit 1 when a lesson could not run."""
     from xpuqlib.machine.doctor import PROBLEM, diagnose
 
@@ -98,7 +63,9 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def run(notebooks: Names = None, p: Value = None, device: Device = None, out: Out = None) -> None:
+def run(
+    notebooks: arg.Names = None, p: arg.Value = None, device: arg.Device = None, out: arg.Out = None
+) -> None:
     """Execute notebooks in order, each in its own kernel; exit 1 if any failed."""
     from xpuqlib.runner import execution, kernel, parameters
 
@@ -123,15 +90,15 @@ def run(notebooks: Names = None, p: Value = None, device: Device = None, out: Ou
 
 @app.command()
 def sweep(
-    notebook: Name,
-    p: Values = None,
-    grid: GridFile = None,
-    jobs: Jobs = 1,
-    scheduler: Scheduler = None,
-    resources: Resources = None,
-    out: Out = None,
-    resume: Resume = False,
-    timeout: Timeout = None,
+    notebook: arg.Name,
+    p: arg.Values = None,
+    grid: arg.GridFile = None,
+    jobs: arg.Jobs = 1,
+    scheduler: arg.Scheduler = None,
+    resources: arg.Resources = None,
+    out: arg.Out = None,
+    resume: arg.Resume = False,
+    timeout: arg.Timeout = None,
 ) -> None:
     """Execute a notebook over a grid of parameters; exit 1 if any run failed."""
     from xpuqlib.runner import execution, parameters, results, sweeps
@@ -165,7 +132,7 @@ def sweep(
 
 
 @app.command()
-def report(folder: Folder, baseline: Baseline = None) -> None:
+def report(folder: arg.Folder, baseline: arg.Baseline = None) -> None:
     """Make results.csv, results.parquet and index.html from a folder of runs."""
     from xpuqlib.runner.report import write_report
 
@@ -173,7 +140,9 @@ def report(folder: Folder, baseline: Baseline = None) -> None:
 
 
 @app.command()
-def compare(before: Before, after: After, slower: Slower = 0.1, top1: Top1 = 0.01) -> None:
+def compare(
+    before: arg.Before, after: arg.After, slower: arg.Slower = 0.1, top1: arg.Top1 = 0.01
+) -> None:
     """Show what got slower, less accurate, lost int8 kernels or a claim; exit 1 if anything did."""
     from xpuqlib.runner import results
 
@@ -188,7 +157,7 @@ def compare(before: Before, after: After, slower: Slower = 0.1, top1: Top1 = 0.0
 
 
 @app.command()
-def parameters(notebook: OneName = None, markdown: Markdown = False) -> None:
+def parameters(notebook: arg.OneName = None, markdown: arg.Markdown = False) -> None:
     """Print every parameter: name, type, choices, default, meaning."""
     from xpuqlib.runner.execution import find_notebooks
     from xpuqlib.runner.parameters import describe_parameters
@@ -204,10 +173,10 @@ def parameters(notebook: OneName = None, markdown: Markdown = False) -> None:
 
 @app.command()
 def draft(
-    models: TorchvisionNames = None,
-    p: Value = None,
-    out: Programs = Path("drafts"),
-    check: ToCheck = None,
+    models: arg.TorchvisionNames = None,
+    p: arg.Value = None,
+    out: arg.Programs = Path("drafts"),
+    check: arg.ToCheck = None,
 ) -> None:
     """Write and simulate the programs for an Intel GPU; exit 1 if a layer lacks its int8 call."""
     from xpuqlib.runner import drafts, parameters
@@ -239,8 +208,23 @@ def draft(
 
 
 @app.command()
+def ship(run: arg.LessonRun, out: arg.NewFolder, device: arg.PackageDevice = "cpu") -> None:
+    """Package the model of a run of lesson 09, prove it, and write a folder that needs no kit."""
+    from xpuqlib.runner.shipping import ship_run
+
+    if device not in ("cpu", "xpu"):
+        raise ParameterError(f"No int8 package is made for {device!r}.", "--device cpu, or xpu")
+    shipped = ship_run(run, out, device)
+    calls = sum(shipped.content.int8_calls.values())
+    say(f"{calls} int8 calls in {out}. Where torch is installed: python {out / 'run.py'}")
+
+
+@app.command()
 def classroom(
-    folder: CourseFolder = None, lessons: Lessons = None, check: Proof = False, jobs: Jobs = 1
+    folder: arg.CourseFolder = None,
+    lessons: arg.Lessons = None,
+    check: arg.Proof = False,
+    jobs: arg.Jobs = 1,
 ) -> None:
     """Make an nbgrader course from the lessons, or prove that they grade; exit 1 if not."""
     from xpuqlib.classroom import course, grading
@@ -261,7 +245,9 @@ def classroom(
 
 
 @app.command()
-def prefetch(weights: Weights = "digits", model: Models = None, check: Whole = False) -> None:
+def prefetch(
+    weights: arg.Weights = "digits", model: arg.Models = None, check: arg.Whole = False
+) -> None:
     """Fill the caches for a room without a network; exit 1 if --check finds them incomplete."""
     from xpuqlib.classroom import caches
 

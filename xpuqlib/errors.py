@@ -13,6 +13,7 @@ __all__ = [
     "EvidenceError",
     "LoweringError",
     "ModelError",
+    "PackageError",
     "ParameterError",
     "RecipeError",
     "RunError",
@@ -81,6 +82,10 @@ class DraftError(XpuqError):
 
 class LoweringError(XpuqError):
     """Inductor cannot lower this model, or a lowered model was called in another shape."""
+
+
+class PackageError(XpuqError):
+    """A packaged model cannot be written, or is not what it is said to be."""
 
 
 class EvidenceError(XpuqError):

@@ -50,6 +50,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "sqnr",
             "top1",
         ],
+        "packages": ["PackageContent", "read_package", "verify_package"],
         "cost": ["Latency", "compare_latency", "peak_memory", "size_in_bytes"],
         "claims": ["Claim", "Claims"],
         "record": ["MIME_TYPE", "NO_NOTEBOOK", "RunRecord", "compiled_files", "read_record"],

@@ -53,6 +53,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "observe_compilation",
             "read_compilation",
         ],
+        "package": ["write_package"],
         "script": ["write_script"],
         "eager": ["Place", "count_nodes", "count_quantized", "eager_place", "quantizable_model"],
     },
