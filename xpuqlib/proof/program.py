@@ -149,7 +149,7 @@ def executed_lines_of_package(program: str) -> list[str]:
         If the text is not the C++ of a package.
     """
     call = _run_impl(program)
-    names = dict(re.findall(r"auto& (\w+) = constants_->at\((\d+)\);", call))
+    names = dict(re.findall(r"auto&? (\w+) = constants_->at\((\d+)\);", call))
     names = {name: f"constant_{number}" for name, number in names.items()}
     inputs = re.findall(r"auto (\w+) = std::move\(inputs\[(\d+)\]\);", call)
     names |= {name: f"input_{number}" for name, number in inputs}
