@@ -12,13 +12,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "quantizable_layers",
         ],
         "assumed_gpu": ["ASSUMED_GPUS", "AssumedGPU", "assumed_gpu"],
-        "draft": ["Draft", "DraftError", "draft_for_xpu"],
+        "draft": ["Draft", "DraftError", "Written", "draft_for_xpu", "write_for"],
+        "package_draft": ["PackageDraft", "c_functions", "draft_package_for_xpu"],
         "stand_ins": ["exact_int8"],
         "fake_constants": ["FakeConstants", "move_code", "on_cpu", "prepacked"],
         "replaced": [
             "constants_without_values",
             "gpu_that_is_not_there",
             "nothing_compiled",
+            "nothing_packaged",
             "replacements",
         ],
         "int8_calls": [
@@ -29,7 +31,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "rename_arguments",
             "with_values",
         ],
-        "program": ["executed_lines", "write_program"],
+        "program": ["executed_lines", "executed_lines_of_package", "write_program"],
         "simulation": [
             "Simulation",
             "compare_codes",

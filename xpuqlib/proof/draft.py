@@ -6,6 +6,7 @@ import html
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 import pandas
 import torch
@@ -20,7 +21,7 @@ from xpuqlib.proof.replaced import gpu_that_is_not_there
 from xpuqlib.recipe.compilation import Compilation
 from xpuqlib.recipe.lowering import rewrite_for
 
-__all__ = ["Draft", "DraftError", "draft_for_xpu"]
+__all__ = ["Draft", "DraftError", "Written", "draft_for_xpu", "write_for"]
 
 _TRITON_KERNEL = re.compile(
     r"^(triton_\w+) = async_compile\.triton\('\w+', '''\n(.*?)^'''", re.M | re.S
@@ -118,27 +119,72 @@ def draft_for_xpu(
         If this version of torch cannot write it, or the name is not in the table.
     """
     assumed = assumed_gpu(gpu)
+    written = write_for(
+        assumed,
+        converted,
+        example_inputs,
+        freezing=freezing,
+        int8_max_pool=int8_max_pool,
+        bf16_autocast=bf16_autocast,
+    )
+    compilation, constants = written.compilation, written.constants
+    return Draft(
+        gpu=assumed,
+        compilation=replace(
+            compilation,
+            matched=with_values(compilation.matched, constants),
+            generated=with_values(compilation.generated, constants),
+        ),
+        calls=describe_calls(converted, compilation, written.graph, constants),
+        kernels=dict(_TRITON_KERNEL.findall(compilation.code)),
+        graph=written.graph,
+        constants=constants,
+        bf16_autocast=bf16_autocast,
+        notes=written.notes,
+    )
+
+
+class Written(NamedTuple):
+    """What Inductor wrote for an Intel GPU: the program, its graph, its constants, the rewrites."""
+
+    compilation: Compilation
+    graph: fx.Graph
+    constants: dict[str, torch.Tensor]
+    notes: tuple[str, ...]
+
+
+def write_for(
+    gpu: AssumedGPU,
+    converted: fx.GraphModule,
+    example_inputs: tuple[torch.Tensor, ...],
+    *,
+    freezing: bool,
+    int8_max_pool: bool | None,
+    bf16_autocast: bool,
+    packaged: bool = False,
+) -> Written:
+    """Rewrite a converted model as `lower` does, and let Inductor write its program for a GPU.
+
+    ``packaged`` is as for `write_program`, the rest as for `draft_for_xpu`.
+
+    Raises
+    ------
+    DraftError
+        If this version of torch cannot write it.
+    """
     # torch-xpu-ops has the kernel; an XPU build without it says so itself.
     has_pool = not torch.xpu._is_compiled() or torch._C._dispatch_has_kernel_for_dispatch_key(
         "quantized::max_pool2d", "XPU"
     )
     copied, notes = rewrite_for("xpu", converted, int8_max_pool, has_pool)
     constants = FakeConstants("xpu")
-    with gpu_that_is_not_there(assumed):
+    with gpu_that_is_not_there(gpu):
         compilation, graph = write_program(
-            copied, example_inputs, constants, freezing=freezing, bf16_autocast=bf16_autocast
+            copied,
+            example_inputs,
+            constants,
+            freezing=freezing,
+            bf16_autocast=bf16_autocast,
+            packaged=packaged,
         )
-    return Draft(
-        gpu=assumed,
-        compilation=replace(
-            compilation,
-            matched=with_values(compilation.matched, constants.values),
-            generated=with_values(compilation.generated, constants.values),
-        ),
-        calls=describe_calls(converted, compilation, graph, constants.values),
-        kernels=dict(_TRITON_KERNEL.findall(compilation.code)),
-        graph=graph,
-        constants=constants.values,
-        bf16_autocast=bf16_autocast,
-        notes=tuple(notes),
-    )
+    return Written(compilation, graph, constants.values, tuple(notes))

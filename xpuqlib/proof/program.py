@@ -25,10 +25,10 @@ from torch._prims_common import suggest_memory_format
 from xpuqlib.errors import DraftError
 from xpuqlib.machine.environment import pt2e_home
 from xpuqlib.proof.fake_constants import FakeConstants
-from xpuqlib.proof.replaced import constants_without_values, nothing_compiled
+from xpuqlib.proof.replaced import constants_without_values, nothing_compiled, nothing_packaged
 from xpuqlib.recipe.compilation import Compilation, read_compilation
 
-__all__ = ["executed_lines", "write_program"]
+__all__ = ["executed_lines", "executed_lines_of_package", "write_program"]
 
 # Of a Triton or C++ kernel: what is above it is its tuning, and names the GPU.
 _KERNEL_BODY = re.compile(r"^((?:def triton_|extern \"C\").*?)^'''", re.M | re.S)
@@ -50,8 +50,14 @@ def write_program(
     *,
     freezing: bool,
     bf16_autocast: bool,
+    packaged: bool = False,
 ) -> tuple[Compilation, fx.Graph]:
     """Let Inductor write the program for the device of `constants`, and stop before it compiles.
+
+    Parameters
+    ----------
+    packaged : bool
+        Write the C++ of an AOTInductor package, not the Python of ``torch.compile``.
 
     Returns
     -------
@@ -64,7 +70,7 @@ def write_program(
 
     def inner_compile(graph_module: fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
         kept.append(copy.deepcopy(graph_module.graph))
-        return compile_fx.compile_fx_inner(graph_module, *args, **kwargs)
+        return compile_fx.compile_fx_inner(graph_module, *args, cpp_wrapper=packaged, **kwargs)
 
     device, before, start = constants.device, Counter(counters["inductor"]), time.perf_counter()
     settings = torch._inductor.config.patch(
@@ -72,6 +78,9 @@ def write_program(
         freezing_discard_parameters=False,
         fx_graph_cache=False,
         shape_padding=False,  # it would measure on the GPU whether padding is faster
+        cpp_wrapper=packaged,
+        # By default a package's kernels are tuned before its C++ is written, with values in it.
+        **{"triton.autotune_at_compile_time": False} if packaged else {},
     )
     try:
         inputs = tuple(map(constants.fake, example_inputs))
@@ -89,7 +98,8 @@ def write_program(
             constants_without_values(constants),
             V.set_fake_mode(constants.mode),
             DebugContext(),
-            nothing_compiled(_stop),
+            V.set_aot_compilation(packaged),
+            nothing_packaged(_stop) if packaged else nothing_compiled(_stop),
         ):
             _compiler(freezing, inner_compile)(graph_module, list(inputs))
     except _Written as written:
@@ -125,6 +135,38 @@ def executed_lines(program: str) -> list[str]:
     lines = [line for line in text.splitlines() if not line.strip().startswith(("#", "assert_"))]
     text = re.sub(r"\b(constant|folded|_frozen_param)\w*", "constant", "\n".join(lines))
     return re.sub(r"\b(arg\d+_1|x)\b", "input", text).splitlines()
+
+
+def executed_lines_of_package(program: str) -> list[str]:
+    """Give the lines that the C++ of a package executes, with numbered constants and inputs.
+
+    First its own kernels in C++, then its calls. Checks of shapes that an environment variable
+    asks for are left out.
+
+    Raises
+    ------
+    DraftError
+        If the text is not the C++ of a package.
+    """
+    call = _run_impl(program)
+    names = dict(re.findall(r"auto&? (\w+) = constants_->at\((\d+)\);", call))
+    names = {name: f"constant_{number}" for name, number in names.items()}
+    inputs = re.findall(r"auto (\w+) = std::move\(inputs\[(\d+)\]\);", call)
+    names |= {name: f"input_{number}" for name, number in inputs}
+    kernels = re.findall(r"^extern \"C\" [^;]*?^\}$", program, re.M | re.S)
+    lines = [line for text in (*kernels, call) for line in text.splitlines()]
+    unseen = ("//", "if (_check_aoti_runtime_check_inputs_env()")
+    lines = [line for line in lines if line.strip() and not line.strip().startswith(unseen)]
+    return [re.sub(r"\w+", lambda word: names.get(word[0], word[0]), line) for line in lines]
+
+
+def _run_impl(program: str) -> str:
+    found = re.search(
+        r"^void AOTInductorModel::run_impl\(.*?^\} // AOTInductorModel", program, re.M | re.S
+    )
+    if found is None:
+        raise DraftError("The text is not the C++ of a package.", "Draft it again.")
+    return found[0]
 
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:

@@ -28,15 +28,24 @@ import torch.utils._triton
 from torch import fx
 from torch._dynamo.device_interface import XpuInterface
 from torch._inductor import constant_folding
+from torch._inductor.codecache import AotCodeCompiler
+from torch._inductor.codegen import cpp_wrapper_gpu
 from torch._inductor.fx_passes import joint_graph, post_grad
 from torch._inductor.graph import GraphLowering
 from torch._inductor.runtime.hints import DeviceProperties
 from torch._inductor.utils import get_gpu_type
+from torch._inductor.virtualized import V
 
 from xpuqlib.proof.assumed_gpu import AssumedGPU
 from xpuqlib.proof.fake_constants import FakeConstants, on_cpu, prepacked
 
-__all__ = ["constants_without_values", "gpu_that_is_not_there", "nothing_compiled", "replacements"]
+__all__ = [
+    "constants_without_values",
+    "gpu_that_is_not_there",
+    "nothing_compiled",
+    "nothing_packaged",
+    "replacements",
+]
 
 Replacement = tuple[Any, str, Any]  # the place, the name there, and what stands in for it
 
@@ -137,6 +146,34 @@ def nothing_compiled(take: Callable[[str], None]) -> Iterator[None]:
     """Give Inductor's program to `take`, which must raise, in place of the loader."""
     with _replaced([(GraphLowering, "save_output_code", take)]):
         yield
+
+
+@contextlib.contextmanager
+def nothing_packaged(take: Callable[[str], None]) -> Iterator[None]:
+    """Give the C++ of a package to `take`, which must raise, in place of the compiler."""
+
+    def taken(_: GraphLowering, wrapper: str, kernels: str, nodes: str | None, **__: Any) -> None:
+        by_name = f"/* extern_kernel_nodes.json\n{nodes}\n*/" if nodes else ""
+        take("\n".join([wrapper, kernels, by_name]))
+
+    stand_ins = [
+        (AotCodeCompiler, "compile", taken),
+        # The first pass would compile a program for the GPU and run it, to tune Triton's kernels.
+        (GraphLowering, "_run_jit_variant_for_autotune", _always(None)),
+        # What it found would stand in this header, as macros. Nothing was tuned: there are none.
+        (cpp_wrapper_gpu, "generate_aoti_kernel_config_header", _sources),
+    ]
+    with _replaced(stand_ins):
+        yield
+
+
+def _sources(names: list[str]) -> str:
+    """Give the sources of Triton's kernels as comments, in place of their compiled form."""
+    sources = V.graph.wrapper_code._kernel_name_to_body
+    return "\n".join(
+        f"/* {name}: not compiled, so {name.upper()}_* is not defined\n{sources[name]}*/"
+        for name in names
+    )
 
 
 @contextlib.contextmanager

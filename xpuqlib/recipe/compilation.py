@@ -46,8 +46,13 @@ def _noted(command: str, cwd: str) -> None:
 # Dynamo's own list of compile times is emptied by every strict export.
 cpp_builder.run_compile_cmd = _noted
 
-_INT8_CALL = re.compile(r"torch\.ops\.onednn\.(q(?:conv|linear)\w*)\S*\((.*)\)")
-_OTHER_KERNEL = re.compile(r"^ +((?:cpp|triton)\w*_fused_\w+|torch\.ops\.quantized\.\w+)", re.M)
+# In Python, or in the C++ of a package.
+_INT8_CALL = re.compile(
+    r"(?:torch\.ops\.onednn\.|aoti_torch_(?:cpu|xpu)__)(q(?:conv|linear)\w*)\S*\((.*)\)"
+)
+_OTHER_KERNEL = re.compile(
+    r"^ +(?:call_)?((?:cpp|triton)\w*_fused_\w+(?=\(|\.run\()|torch\.ops\.quantized\.\w+)", re.M
+)
 _MOVES = re.compile("as_strided|getitem|inductor_force_stride_order|permute|q?reshape|view")
 _DTYPE_NAMES = {"uint8": "int8", "bfloat16": "bf16", "float32": "fp32"}
 _PASSES_MODULE = "torchao.quantization.pt2e.quantizer.x86_inductor_quantizer"
