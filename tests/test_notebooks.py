@@ -41,7 +41,7 @@ def texts(cell):
 
 
 def test_there_are_lessons():
-    assert [path.name[:2] for path in LESSONS] == [f"{number:02}" for number in range(10)]
+    assert [path.name[:2] for path in LESSONS] == [f"{number:02}" for number in range(11)]
 
 
 @each_lesson

@@ -8,6 +8,7 @@ from torch.export import Dim
 from xpuqlib.errors import LoweringError, PackageError
 from xpuqlib.proof.closeness import sqnr
 from xpuqlib.proof.packages import read_package
+from xpuqlib.recipe.calibration import calibrate
 from xpuqlib.recipe.package import write_package
 from xpuqlib.recipe.pt2e import convert_pt2e
 
@@ -43,7 +44,7 @@ def test_a_package_takes_batches_of_any_size_that_was_declared(tmp_path):
     with torch.no_grad(), patient():
         captured = torch.export.export(model, (x,), strict=True, dynamic_shapes=shapes).module()
         prepared = prepare(captured)
-        prepared(x)
+        calibrate(prepared, [x])
         converted = convert_pt2e(prepared)
         path = write_package(converted, (x,), tmp_path / "model.pt2", dynamic_shapes=shapes)
         read_package(path).require_int8(2)

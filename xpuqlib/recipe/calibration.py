@@ -63,7 +63,8 @@ def calibrate(
     _require_observers(prepared)
     expected = [node.meta["val"] for node in prepared.graph.find_nodes(op="placeholder")]
     batches = list(batches) if not hasattr(batches, "__len__") else batches
-    start, shown, total = time.perf_counter(), [], len(batches) * expected[0].shape[0]
+    start, shown, rows = time.perf_counter(), [], expected[0].shape[0]
+    total = len(batches) * rows if isinstance(rows, int) else None  # symbolic: any number
     progress = tqdm(desc="calibrating", unit=" images", file=sys.stdout, total=total)
     with torch.no_grad(), progress:
         for number, batch in enumerate(batches, start=1):
