@@ -41,6 +41,8 @@ ELSEWHERE = {
         "tests/test_own_lesson.py",
         'f"{own}:classifier"',
     ),
+    "xpuq ship *": ("tests/runner/test_shipping.py", '["ship", str(run), "--out"'),
+    "python shipped/run.py": ("tests/runner/test_shipping.py", 'folder / "run.py"'),
     "xpuq doctor": ("tests/test_cli.py", 'xpuq("doctor"'),
     "xpuq classroom": ("tests/test_cli.py", '["classroom", "course"'),
     "xpuq classroom --check": ("tests/test_cli.py", '["classroom", "--check"]'),

@@ -205,6 +205,14 @@ def test_mixed_with_bf16_it_is_the_lowered_model_bit_for_bit(run, tmp_path):
     assert torch.equal(example["scores"], lowered(x).float())
 
 
+@pytest.mark.xpu
+def test_on_an_intel_gpu_a_package_is_in_int8_and_answers_as_the_lowered_model(run, tmp_path):
+    shipped = ship_run(run, tmp_path / "xpu", "xpu")  # it compares the answers itself
+    assert shipped.content.device == "xpu"
+    ended = alone(shipped.folder)
+    assert ended.stdout == "2 int8 calls; the example's answer is as shipped, bit for bit\n"
+
+
 def test_what_is_no_run_is_named(tmp_path, shipped):
     with pytest.raises(RunError, match=r"lacks recipe\.yml, weights\.pt, calibration\.pt"):
         ship_run(tmp_path, tmp_path / "out")

@@ -48,7 +48,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "draft_model",
             "read_recipe",
         ],
-        "shipping": ["Shipment", "ship_model", "ship_run"],
+        "shipping": ["SHIPPED", "Shipment", "ship_model", "ship_run"],
         "committed": ["PaletteFigures"],
     },
 )

@@ -27,7 +27,7 @@ from xpuqlib.recipe.pt2e import capture, convert_pt2e, prepare_pt2e
 from xpuqlib.recipe.recipe import Recipe
 from xpuqlib.recipe.script import BATCHES, WEIGHTS
 
-__all__ = ["Shipment", "ship_model", "ship_run"]
+__all__ = ["SHIPPED", "Shipment", "ship_model", "ship_run"]
 
 RECIPE, SHIPPED = "recipe.yml", Path(__file__).with_name("shipped")
 
