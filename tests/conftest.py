@@ -37,6 +37,11 @@ DEVICES = [
     pytest.param("cuda", marks=pytest.mark.cuda),
 ]
 
+# For tests that start processes: both tracks have the same versions of all but torch and IPEX.
+no_torch_in_it = pytest.mark.skipif(
+    current_track().name != "current", reason="torch plays no part in it: on the current track only"
+)
+
 
 def pytest_addoption(parser):
     parser.addoption(
