@@ -17,8 +17,9 @@ def set_surroundings():
         "TORCHINDUCTOR_CACHE_DIR": str(
             Path(tempfile.gettempdir(), f"xpuqlib-tests-torch-{version}")
         ),
-        # Inductor's pool is one more process that imports torch, and serves only Triton.
-        "TORCH_WARM_POOL": "0",
+        # As many tests run at once as there are cores. With more than one thread Inductor starts
+        # a pool, which imports torch once more for each process, and serves only Triton.
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
     }.items():
         os.environ.setdefault(name, value)
 
