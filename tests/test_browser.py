@@ -100,8 +100,15 @@ pytestmark = [
 
 OUTPUTS = """() => [...jupyterapp.shell.currentWidget.content.model.cells]
     .filter(cell => cell.type === 'code').map(cell => cell.sharedModel.getOutputs())"""
-READY = """() => window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session
-    ?.kernel?.status === 'idle'"""
+OPEN = "async path => { await jupyterapp.commands.execute('docmanager:open', {path}); }"
+CLOSE = """async () => {
+    jupyterapp.shell.currentWidget?.dispose();
+    await jupyterapp.serviceManager.sessions.shutdownAll();
+}"""
+READY = """path => {
+    const context = jupyterapp.shell.currentWidget?.context;
+    return context?.path === path && context.sessionContext.session?.kernel?.status === 'idle';
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -161,12 +168,6 @@ def lab(tmp_path_factory):
         server.wait(60)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
-        yield started
-
-
 def move(explorer, control, keys):
     """Press a key on a control; seconds until the figure is another one."""
     figure = explorer.locator("img[alt]")
@@ -179,19 +180,28 @@ def move(explorer, control, keys):
     return time.perf_counter() - start
 
 
+@pytest.fixture(scope="module")
+def tab(lab):
+    """One page of JupyterLab, in which the notebooks are opened one after the other."""
+    with chromium() as browser:
+        # 1400 × 1100 at 125 %: the page has less room, and everything on it is larger.
+        page = browser.new_page(viewport={"width": 1120, "height": 880}, device_scale_factor=1.25)
+        page.goto(f"{lab}/lab?reset&token=lessons")
+        page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
+        yield page
+
+
 @contextmanager
-def opened(lab, browser, name):
-    # 1400 × 1100 at 125 %: the page has less room, and everything on it is larger.
-    tab = browser.new_page(viewport={"width": 1120, "height": 880}, device_scale_factor=1.25)
+def opened(tab, name):
+    path = f"{name}.ipynb"
+    tab.evaluate(OPEN, path)
     try:
-        tab.goto(f"{lab}/lab/tree/{name}.ipynb?reset&token=lessons")
-        tab.wait_for_function(READY, timeout=120_000)
-        yield tab
+        tab.wait_for_function(READY, arg=path, timeout=120_000)
+        yield
         SHOTS.mkdir(parents=True, exist_ok=True)
         tab.screenshot(path=SHOTS / f"{name}.png")
     finally:
-        tab.evaluate("() => window.jupyterapp?.serviceManager.sessions.shutdownAll()")
-        tab.close()
+        tab.evaluate(CLOSE)
 
 
 def runs(name):
@@ -199,8 +209,8 @@ def runs(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not runs(name)])
-def test_a_committed_lesson_opens_in_jupyterlab(lab, browser, name):
-    with opened(lab, browser, name) as tab:
+def test_a_committed_lesson_opens_in_jupyterlab(tab, name):
+    with opened(tab, name):
         outputs = [output for cell in tab.evaluate(OUTPUTS) for output in cell]
         figures = sum("image/png" in output.get("data", {}) for output in outputs)
         assert figures >= 1
@@ -225,8 +235,8 @@ def test_every_explorer_of_a_lesson_is_run():
 
 
 @pytest.mark.parametrize("name", [*filter(runs, NAMES), "explorers"])
-def test_a_notebook_runs_in_jupyterlab(lab, browser, name):
-    with opened(lab, browser, name) as tab:
+def test_a_notebook_runs_in_jupyterlab(tab, name):
+    with opened(tab, name):
         tab.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
         cells = tab.evaluate(OUTPUTS)
         for output in (output for cell in cells for output in cell):
