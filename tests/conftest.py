@@ -1,7 +1,5 @@
-import importlib.metadata
 import os
 import shutil
-import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,17 +8,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from surroundings import ask_the_compiler, set_surroundings
 
-# Before torch is imported. Several kernels share few cores: threads must not spin while they
-# wait. One cache of compiled code for all tests, never shared between versions of torch.
-_TORCH = importlib.metadata.version("torch")
-_CACHE = os.path.join(tempfile.gettempdir(), f"xpuqlib-tests-torch-{_TORCH}")
-for _name, _value in {
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "KMP_BLOCKTIME": "0",
-    "TORCHINDUCTOR_CACHE_DIR": _CACHE,
-}.items():
-    os.environ.setdefault(_name, _value)
+set_surroundings()  # before torch is imported
 
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -47,11 +37,21 @@ DEVICES = [
     pytest.param("cuda", marks=pytest.mark.cuda),
 ]
 
+# For tests that start processes: both tracks have the same versions of all but torch and IPEX.
+no_torch_in_it = pytest.mark.skipif(
+    current_track().name != "current", reason="torch plays no part in it: on the current track only"
+)
+
 
 def pytest_addoption(parser):
     parser.addoption(
         "--require", choices=["xpu", "cuda"], help="fail, not skip, when this device is missing"
     )
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist starts its processes
+def pytest_sessionstart():
+    ask_the_compiler()
 
 
 def pytest_runtest_setup(item):

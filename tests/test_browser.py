@@ -1,10 +1,12 @@
 """Every lesson in JupyterLab, in a real browser, at 125 % zoom; explorers moved by keyboard.
 
-Lessons with explorers and one other are run from top to bottom, the others are opened as they
-were committed. Screenshots stay in build/browser.
+Two lessons are run from top to bottom, one of them with an explorer, and a notebook that has the
+explorers of all others; the other lessons are opened as they were committed. Screenshots stay in
+build/browser.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,18 +18,77 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import nbformat
 import pytest
-from conftest import chromium, wait_until
+from conftest import chromium, wait_until, write_notebook
 
 from xpuqlib.machine.environment import current_track
 from xpuqlib.proof.record import MIME_TYPE
 
 ROOT = Path(__file__).parent.parent
-LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NAMES = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 SHOTS = ROOT / "build" / "browser"
-EXPLORERS = {"00": 0, "01": 1, "03": 2, "05": 1}  # of the lessons to run, by their first letters
+EXPLORERS = {"00": 0, "01": 1, "explorers": 4}  # of the notebooks to run, by their first letters
 KEYS = {".noUi-handle": ("ArrowLeft", "ArrowRight"), "input[type=checkbox]": ("Space",)}
+CALLED = r"^(explore_\w+|browse_\w+|compare_recipes)\("
 SLOWEST = 1.5  # seconds; make benchmark-explorers measures against the 150 ms of a quiet machine
+
+# The explorers of later lessons, on the model of those lessons: all that they need, and no more.
+EXPLORING = [
+    """\
+import copy
+
+import pandas
+
+from xpuqlib.material import load_data, load_model
+from xpuqlib.proof import collect_evidence, layer_sqnr
+from xpuqlib.recipe import (
+    XPUInductorQuantizer,
+    calibrate,
+    capture,
+    convert_pt2e,
+    get_default_xpu_inductor_quantization_config,
+    lower,
+    prepare_pt2e,
+)
+from xpuqlib.show import browse_layers, compare_recipes, explore_rescue
+
+images, fp32_model = load_data(calibration_batches=2), load_model()
+inputs = (images.example,)
+quantizer = XPUInductorQuantizer().set_global(get_default_xpu_inductor_quantization_config())
+prepared = prepare_pt2e(capture(fp32_model, inputs), quantizer)
+calibrate(prepared, images.calibration)
+observed = copy.deepcopy(prepared)
+converted = convert_pt2e(prepared)
+proof = collect_evidence(fp32_model, converted, lower(converted, inputs), inputs)
+by_layer = layer_sqnr(copy.deepcopy(observed), converted, inputs)""",
+    "browse_layers(observed)",
+    "browse_layers(observed, by_layer, proof)",
+    """\
+names = ["fp32", "bf16", "int8", "int8-mixed-bf16", "int8, no pool rewrite"]
+names.append("int8-mixed-bf16, no pool rewrite")
+values = {
+    "accuracy (%)": [98.9, 98.9, 98.7, 98.7, 98.7, 98.7],
+    "SQNR against fp32 (dB)": [None, 45.0, 32.0, 31.8, 32.0, 31.8],
+    "time of a batch (ms)": [20.0, 10.0, 6.0, 5.5, 8.0, 6.5],
+    "peak of activations (MB)": [4.2, 3.1, 1.1, 1.1, 2.6, 1.6],
+}
+spread = pandas.DataFrame({"time of a batch (ms)": [0.5] * 6}, names)
+recipes = pandas.DataFrame(values, names, dtype=float)
+ran = {name: name.partition(",")[0].replace("-mixed-", ", ") for name in names}
+compare_recipes(recipes, "resnet18, batch 32", spread, ran, baseline="fp32")""",
+    """\
+layers = ["", *by_layer]
+shares = [n / (len(layers) - 1) for n in range(len(layers))]
+curve = pandas.DataFrame(
+    {
+        "layer": layers,
+        "accuracy": [0.8 + 0.19 * share for share in shares],
+        "SQNR": [12 + 20 * share for share in shares],
+    }
+)
+explore_rescue(curve, 0.98)""",
+]
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,8 +100,15 @@ pytestmark = [
 
 OUTPUTS = """() => [...jupyterapp.shell.currentWidget.content.model.cells]
     .filter(cell => cell.type === 'code').map(cell => cell.sharedModel.getOutputs())"""
-READY = """() => window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session
-    ?.kernel?.status === 'idle'"""
+OPEN = "async path => { await jupyterapp.commands.execute('docmanager:open', {path}); }"
+CLOSE = """async () => {
+    jupyterapp.shell.currentWidget?.dispose();
+    await jupyterapp.serviceManager.sessions.shutdownAll();
+}"""
+READY = """path => {
+    const context = jupyterapp.shell.currentWidget?.context;
+    return context?.path === path && context.sessionContext.session?.kernel?.status === 'idle';
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +116,7 @@ def lab(tmp_path_factory):
     """Serve a copy of the lessons on loopback; gives the address of JupyterLab."""
     home = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", home / "notebooks")
+    write_notebook(home / "notebooks" / "explorers.ipynb", None, *EXPLORING)
     settings = home / "settings" / "@jupyterlab"
     for name, content in {
         "notebook-extension/tracker": '{"windowingMode": "none"}',  # all cells are on the page
@@ -99,12 +168,6 @@ def lab(tmp_path_factory):
         server.wait(60)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
-        yield started
-
-
 def move(explorer, control, keys):
     """Press a key on a control; seconds until the figure is another one."""
     figure = explorer.locator("img[alt]")
@@ -117,28 +180,37 @@ def move(explorer, control, keys):
     return time.perf_counter() - start
 
 
+@pytest.fixture(scope="module")
+def tab(lab):
+    """One page of JupyterLab, in which the notebooks are opened one after the other."""
+    with chromium() as browser:
+        # 1400 × 1100 at 125 %: the page has less room, and everything on it is larger.
+        page = browser.new_page(viewport={"width": 1120, "height": 880}, device_scale_factor=1.25)
+        page.goto(f"{lab}/lab?reset&token=lessons")
+        page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
+        yield page
+
+
 @contextmanager
-def opened(lab, browser, lesson):
-    # 1400 × 1100 at 125 %: the page has less room, and everything on it is larger.
-    tab = browser.new_page(viewport={"width": 1120, "height": 880}, device_scale_factor=1.25)
+def opened(tab, name):
+    path = f"{name}.ipynb"
+    tab.evaluate(OPEN, path)
     try:
-        tab.goto(f"{lab}/lab/tree/{lesson.name}?reset&token=lessons")
-        tab.wait_for_function(READY, timeout=120_000)
-        yield tab
+        tab.wait_for_function(READY, arg=path, timeout=120_000)
+        yield
         SHOTS.mkdir(parents=True, exist_ok=True)
-        tab.screenshot(path=SHOTS / f"{lesson.stem}.png")
+        tab.screenshot(path=SHOTS / f"{name}.png")
     finally:
-        tab.evaluate("() => window.jupyterapp?.serviceManager.sessions.shutdownAll()")
-        tab.close()
+        tab.evaluate(CLOSE)
 
 
-@pytest.mark.parametrize(
-    "lesson",
-    [path for path in LESSONS if path.name[:2] not in EXPLORERS],
-    ids=lambda path: path.stem,
-)
-def test_a_committed_lesson_opens_in_jupyterlab(lab, browser, lesson):
-    with opened(lab, browser, lesson) as tab:
+def runs(name):
+    return any(name.startswith(first) for first in EXPLORERS)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not runs(name)])
+def test_a_committed_lesson_opens_in_jupyterlab(tab, name):
+    with opened(tab, name):
         outputs = [output for cell in tab.evaluate(OUTPUTS) for output in cell]
         figures = sum("image/png" in output.get("data", {}) for output in outputs)
         assert figures >= 1
@@ -148,21 +220,33 @@ def test_a_committed_lesson_opens_in_jupyterlab(lab, browser, lesson):
         assert tab.locator(".jp-RenderedHTMLCommon table").count() >= 1
 
 
-@pytest.mark.parametrize(
-    "lesson",
-    [path for path in LESSONS if path.name[:2] in EXPLORERS],
-    ids=lambda path: path.stem,
-)
-def test_a_lesson_runs_in_jupyterlab(lab, browser, lesson):
-    with opened(lab, browser, lesson) as tab:
+def explorers_of(name):
+    """Names of the explorers that cells of a lesson call as their value."""
+    cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    return {call for source in code for call in re.findall(CALLED, source, re.M)}
+
+
+def test_every_explorer_of_a_lesson_is_run():
+    alone = {call for source in EXPLORING for call in re.findall(CALLED, source, re.M)}
+    run = alone.union(*map(explorers_of, filter(runs, NAMES)))
+    assert len(run) >= 4
+    assert set().union(*map(explorers_of, NAMES)) == run
+
+
+@pytest.mark.parametrize("name", [*filter(runs, NAMES), "explorers"])
+def test_a_notebook_runs_in_jupyterlab(tab, name):
+    with opened(tab, name):
         tab.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
         cells = tab.evaluate(OUTPUTS)
         for output in (output for cell in cells for output in cell):
             assert output["output_type"] != "error", output
             assert output.get("name") != "stderr", output
-        assert any(MIME_TYPE in o.get("data", {}) for o in cells[-1])
+        if name in NAMES:
+            assert any(MIME_TYPE in o.get("data", {}) for o in cells[-1])
         explorers = tab.locator(".widget-vbox:has(img[alt])")
-        assert explorers.count() == EXPLORERS[lesson.name[:2]]
+        [expected] = [number for first, number in EXPLORERS.items() if name.startswith(first)]
+        assert explorers.count() == expected
         SHOTS.mkdir(parents=True, exist_ok=True)
         for number in range(explorers.count()):
             explorer = explorers.nth(number)
@@ -179,4 +263,4 @@ def test_a_lesson_runs_in_jupyterlab(lab, browser, lesson):
             assert all(text.strip() for text in controls)  # its label
             inside = "e => e.scrollWidth <= e.closest('.jp-OutputArea-output').clientWidth + 1"
             assert explorer.evaluate(inside)
-            explorer.screenshot(path=SHOTS / f"{lesson.stem}-explorer-{number + 1}.png")
+            explorer.screenshot(path=SHOTS / f"{name}-explorer-{number + 1}.png")

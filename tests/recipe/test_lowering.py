@@ -11,7 +11,7 @@ from torch import nn
 from xpuqlib.errors import LoweringError, XpuqWarning
 from xpuqlib.machine.device import cpu_has_vnni
 from xpuqlib.proof.closeness import sqnr
-from xpuqlib.recipe.lowering import lower
+from xpuqlib.recipe.lowering import lower, rewrite_for
 from xpuqlib.recipe.pt2e import capture
 
 
@@ -139,6 +139,19 @@ def test_the_same_graph_can_be_lowered_in_two_ways(tiny, device):
     assert second.compilation.code
 
 
+def test_where_no_int8_kernel_is_made_a_cpu_keeps_the_signed_codes():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.MaxPool2d(2), nn.Conv2d(16, 8, 1)).eval()
+    x = torch.randn(2, 3, 12, 12)
+    converted = quantize(capture(model, (x,)), x)
+    signed, notes = rewrite_for("cpu", converted, freezing=False)
+    assert "torch.uint8" not in signed.code
+    assert "clamp_min" in signed.code  # torch has no int8 max-pool for signed codes on a CPU
+    assert notes == []
+    asked, _ = rewrite_for("cpu", converted, int8_max_pool=True, freezing=False)
+    assert "torch.uint8" in asked.code
+
+
 @pytest.mark.parametrize("device", DEVICES[1:])
 def test_by_default_a_max_pool_is_rewritten_on_a_cpu_only(device):
     model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 8, 1))
@@ -180,7 +193,7 @@ def test_cuda_is_a_reference_without_freezing(tiny):
 
 FLOAT_MODEL = """
 import torch
-from xpuqlib.recipe.lowering import lower
+from xpuqlib.recipe.lowering import lower, rewrite_for
 torch.manual_seed(0)
 model, x = torch.nn.Linear(3, 4).eval(), torch.ones(2, 3)
 compilation = lower(model, (x,), freezing=False).compilation

@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from conftest import RECORD, alive, wait_until, write_notebook
+from conftest import RECORD, alive, no_torch_in_it, wait_until, write_notebook
 from distributed import Client
 from sweeping import NOTE, PARAMETERS, noted, start, whole
 
@@ -15,7 +15,7 @@ from xpuqlib.machine.environment import versions
 from xpuqlib.runner import naming, sweep
 from xpuqlib.runner.results import read_results
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, no_torch_in_it]
 
 
 class Cluster:

@@ -4,13 +4,13 @@ import threading
 import time
 
 import pytest
-from conftest import alive, wait_until, write_notebook
+from conftest import alive, no_torch_in_it, wait_until, write_notebook
 
 from xpuqlib.runner.execution import Job
 from xpuqlib.runner.kernel import METADATA, end_kernels, finish, run_task
 from xpuqlib.runner.results import store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, no_torch_in_it]
 
 
 def task(tmp_path, *sources, **fields):

@@ -2,14 +2,14 @@ import os
 import signal
 
 import pytest
-from conftest import RECORD, alive, wait_until, write_notebook
+from conftest import RECORD, alive, no_torch_in_it, wait_until, write_notebook
 from sweeping import NOTE, PARAMETERS, noted, start, whole
 
 from xpuqlib.errors import ParameterError, RunError
 from xpuqlib.runner import sweep
 from xpuqlib.runner.results import read_results
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, no_torch_in_it]
 
 
 def test_a_grid_with_two_kernels_at_a_time(tmp_path):

@@ -56,7 +56,7 @@ class Latency:
 def compare_latency(
     candidates: dict[str, Callable[..., Any]],
     inputs: tuple[torch.Tensor, ...],
-    seconds: float = 2.0,
+    seconds: float = 0.5,
 ) -> dict[str, Latency]:
     """Time candidates side by side on the same inputs, after warm-up, without gradients.
 

@@ -172,7 +172,9 @@ def lower(
         fix = "Leave int8_max_pool away: the pool then works in floating point."
         raise LoweringError(f"torch {torch.__version__} has no {kernel} for {device.type}.", fix)
     if quantized:
-        converted, rewritten = rewrite_for(device.type, converted, int8_max_pool, has_kernel)
+        converted, rewritten = rewrite_for(
+            device.type, converted, int8_max_pool, has_kernel, freezing
+        )
         notes += rewritten
     if device.type == "cpu" and quantized and not cpu_has_vnni():
         notes.append("cpu without VNNI: u8×s8 products are left to saturate at 16 bits")
@@ -218,6 +220,7 @@ def rewrite_for(
     converted: fx.GraphModule,
     int8_max_pool: bool | None = None,
     has_int8_max_pool: bool = True,
+    freezing: bool = True,
 ) -> tuple[fx.GraphModule, list[str]]:
     """Copy a converted model, and rewrite the copy exactly as a device needs it.
 
@@ -231,6 +234,8 @@ def rewrite_for(
         As for `lower`.
     has_int8_max_pool : bool
         Whether torch has an int8 max-pool for this device.
+    freezing : bool
+        Whether int8 kernels will be made. Without them a CPU runs the signed codes as they are.
 
     Returns
     -------
@@ -240,11 +245,13 @@ def rewrite_for(
     """
     copied, notes = copy.deepcopy(converted), []
     wanted = device_type == "cpu" if int8_max_pool is None else int8_max_pool
-    if not has_int8_max_pool:
+    # No oneDNN kernel, no reason for uint8: what torch.compile alone made is found in the cache.
+    signed = device_type == "cpu" and not freezing and not int8_max_pool
+    if signed or not has_int8_max_pool:
         keep_max_pools_floating(copied)
     elif pools := quantize_above_max_pool(copied, everywhere=wanted):
         notes.append(f"{pools} max-pool quantized before instead of after, exactly")
-    if device_type == "cpu":
+    if device_type == "cpu" and not signed:
         rewritten = signed_to_unsigned(copied)
         notes.append(f"cpu: {rewritten} int8 activation nodes rewritten as uint8, exactly")
     return copied, notes
