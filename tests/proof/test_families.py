@@ -1,4 +1,4 @@
-"""Models of torchvision's families: each layer has an int8 call drafted, or a reason that says why."""
+"""Families of torchvision: each conv and linear layer has an int8 call in the draft."""
 
 import pytest
 import torch
