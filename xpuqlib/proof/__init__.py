@@ -49,6 +49,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "predict_batches",
             "sqnr",
             "top1",
+            "varied",
         ],
         "cost": ["Latency", "compare_latency", "peak_memory", "size_in_bytes"],
         "claims": ["Claim", "Claims"],
