@@ -41,6 +41,7 @@ ELSEWHERE = {
         "tests/test_own_lesson.py",
         'f"{own}:classifier"',
     ),
+    "xpuq sweep 09 *": ("tests/proof/test_families.py", "efficientnet_b0"),
     "xpuq doctor": ("tests/test_cli.py", 'xpuq("doctor"'),
     "xpuq classroom": ("tests/test_cli.py", '["classroom", "course"'),
     "xpuq classroom --check": ("tests/test_cli.py", '["classroom", "--check"]'),
