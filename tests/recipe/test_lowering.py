@@ -11,6 +11,7 @@ from torch import nn
 from xpuqlib.errors import LoweringError, XpuqWarning
 from xpuqlib.machine.device import cpu_has_vnni
 from xpuqlib.proof.closeness import sqnr
+from xpuqlib.recipe import lowering
 from xpuqlib.recipe.lowering import lower
 from xpuqlib.recipe.pt2e import capture
 
@@ -180,6 +181,7 @@ def test_cuda_is_a_reference_without_freezing(tiny):
 
 FLOAT_MODEL = """
 import torch
+from xpuqlib.recipe import lowering
 from xpuqlib.recipe.lowering import lower
 torch.manual_seed(0)
 model, x = torch.nn.Linear(3, 4).eval(), torch.ones(2, 3)
@@ -209,6 +211,17 @@ def test_a_compilation_that_fails_is_our_error(monkeypatch, tiny, suppressed):
         pytest.raises(LoweringError, match=r"cannot compile(?s:.*)xpuq doctor"),
     ):
         lower(nn.Sequential(model, nn.Softplus(beta=1.2345)), (x + 1,))
+
+
+def test_a_compiled_model_that_fails_at_its_first_call_is_our_error(monkeypatch, tiny):
+    # As torch 2.15 does with bf16 where a layer in floating point follows an addition in place.
+    def fails(compiled, inputs):
+        raise RuntimeError("Cannot access data pointer\nException raised from")
+
+    monkeypatch.setattr(lowering, "observe_compilation", fails)
+    wrong = r"first call on cpu: Cannot access data pointer\n(?s:.*)without bf16_autocast"
+    with pytest.raises(LoweringError, match=wrong):
+        lower(tiny[0], (tiny[1],))
 
 
 def test_a_call_that_compiles_nothing_configures_nothing(tiny):
