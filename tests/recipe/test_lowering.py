@@ -11,7 +11,6 @@ from torch import nn
 from xpuqlib.errors import LoweringError, XpuqWarning
 from xpuqlib.machine.device import cpu_has_vnni
 from xpuqlib.proof.closeness import sqnr
-from xpuqlib.recipe import lowering
 from xpuqlib.recipe.lowering import lower
 from xpuqlib.recipe.pt2e import capture
 
@@ -181,7 +180,6 @@ def test_cuda_is_a_reference_without_freezing(tiny):
 
 FLOAT_MODEL = """
 import torch
-from xpuqlib.recipe import lowering
 from xpuqlib.recipe.lowering import lower
 torch.manual_seed(0)
 model, x = torch.nn.Linear(3, 4).eval(), torch.ones(2, 3)
@@ -218,7 +216,7 @@ def test_a_compiled_model_that_fails_at_its_first_call_is_our_error(monkeypatch,
     def fails(compiled, inputs):
         raise RuntimeError("Cannot access data pointer\nException raised from")
 
-    monkeypatch.setattr(lowering, "observe_compilation", fails)
+    monkeypatch.setattr("xpuqlib.recipe.lowering.observe_compilation", fails)
     wrong = r"first call on cpu: Cannot access data pointer\n(?s:.*)without bf16_autocast"
     with pytest.raises(LoweringError, match=wrong):
         lower(tiny[0], (tiny[1],))
