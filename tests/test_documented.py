@@ -43,6 +43,7 @@ ELSEWHERE = {
     ),
     "xpuq ship *": ("tests/runner/test_shipping.py", '["ship", str(run), "--out"'),
     "python shipped/run.py": ("tests/runner/test_shipping.py", 'folder / "run.py"'),
+    "xpuq sweep 09 *": ("tests/proof/test_families.py", "efficientnet_b0"),
     "xpuq doctor": ("tests/test_cli.py", 'xpuq("doctor"'),
     "xpuq classroom": ("tests/test_cli.py", '["classroom", "course"'),
     "xpuq classroom --check": ("tests/test_cli.py", '["classroom", "--check"]'),

@@ -206,3 +206,9 @@ def test_partial_quantization_is_not_enough(tiny_flow):
     missed = replace(second, quantized=False, reason="the quantizer did not annotate it")
     with pytest.raises(EvidenceError, match=r"Not everything was quantized: 1 of 2"):
         replace(proof, layers=(first, missed)).require_int8()
+    replace(proof, layers=(first, missed)).require_int8(but=[second.name])
+    with pytest.raises(EvidenceError, match=r"Not everything was quantized: 1 of 2"):
+        replace(proof, layers=(first, missed)).require_int8(but=[first.name])
+    nothing = replace(first, quantized=False)
+    with pytest.raises(EvidenceError, match=r"Nothing was quantized: 0 of 2"):
+        replace(proof, layers=(nothing, missed)).require_int8(but=[first.name, second.name])

@@ -10,6 +10,7 @@ from xpuqlib.errors import RecipeError, SensitivityError, XpuqWarning
 from xpuqlib.machine.environment import pt2e_home
 from xpuqlib.proof.graph import quantizable_layers
 from xpuqlib.recipe.accuracy import accuracy_curve, keep_accuracy
+from xpuqlib.recipe.configuration import make_configuration
 from xpuqlib.recipe.pt2e import capture
 from xpuqlib.recipe.sensitivity import Sensitivity
 from xpuqlib.recipe.switches import Switch, Switchable
@@ -173,6 +174,14 @@ def test_a_metric_may_be_a_tensor_but_must_be_a_number(chain):
     assert {type(value) for value in kept.history["metric"]} == {float}
     with pytest.raises(SensitivityError, match="The metric gave no number"):
         keep_accuracy(captured, calibrate, lambda m: torch.ones(2))
+
+
+def test_the_search_takes_another_configuration(chain):
+    kept = keep_accuracy(*chain, max_drop=0.1, configuration=make_configuration("symmetric"))
+    quantize = torch.ops.quantized_decomposed.quantize_per_tensor.default
+    codes = [node for node in kept.converted.graph.nodes if node.target is quantize]
+    assert {node.args[2] for node in codes} == {0}  # zero points; by default not behind a ReLU
+    assert {"b", "d"} <= {*kept.kept}
 
 
 def test_few_images_are_warned_of(chain, recwarn):

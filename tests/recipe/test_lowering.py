@@ -224,6 +224,17 @@ def test_a_compilation_that_fails_is_our_error(monkeypatch, tiny, suppressed):
         lower(nn.Sequential(model, nn.Softplus(beta=1.2345)), (x + 1,))
 
 
+def test_a_compiled_model_that_fails_at_its_first_call_is_our_error(monkeypatch, tiny):
+    # As torch 2.15 does with bf16 where a layer in floating point follows an addition in place.
+    def fails(compiled, inputs):
+        raise RuntimeError("Cannot access data pointer\nException raised from")
+
+    monkeypatch.setattr("xpuqlib.recipe.lowering.observe_compilation", fails)
+    wrong = r"first call on cpu: Cannot access data pointer\n(?s:.*)without bf16_autocast"
+    with pytest.raises(LoweringError, match=wrong):
+        lower(tiny[0], (tiny[1],))
+
+
 def test_a_call_that_compiles_nothing_configures_nothing(tiny):
     # Patching Inductor's configuration at each call took 13 % of ResNet-18's time at batch 1.
     model, x = tiny

@@ -143,6 +143,7 @@ def own(tmp_path, monkeypatch):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
     parameters = 'model: str = "resnet18"\nweights: str = "auto"\ndata: str = "digits"'
+    parameters += '\nranking: str = ""'
     return write_notebook(tmp_path / "09_a.ipynb", parameters)
 
 
@@ -170,11 +171,24 @@ def test_files_of_ones_own_become_absolute_and_nothing_is_executed(own):
         ({"data": "digit"}, "nor a folder that exists"),
         ({"model": "model.pt2", "weights": "digits"}, "weights=digits is for torchvision"),
         ({"model": "mine.py:classifier", "weights": "random"}, "-p weights=auto"),
+        ({"ranking": "no/ranking.json"}, "there is no folder 'no'"),
     ],
 )
 def test_what_is_not_there_is_refused_before_a_kernel_starts(own, values, message):
     with pytest.raises(ParameterError, match=message):
         check_parameters(own, values)
+
+
+def test_a_file_to_be_written_becomes_absolute_and_need_not_be_there(own):
+    expected = str(own.parent / "ranking.json")
+    assert check_parameters(own, {"ranking": "ranking.json"}) == {"ranking": expected}
+    assert check_parameters(own, {"ranking": ""}) == {"ranking": ""}
+
+
+def test_lesson_09_has_no_parameter_for_the_configuration(own):
+    lesson = LESSON.with_name("09_your_own_model.ipynb")
+    with pytest.raises(ParameterError, match=r"no parameter 'configuration'(?s:.*)It has: "):
+        check_parameters(lesson, {"configuration": "symmetric"})
 
 
 def test_the_weights_that_a_lesson_has_by_default_count(own):

@@ -51,6 +51,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "predict_batches",
             "sqnr",
             "top1",
+            "varied",
         ],
         "packages": ["PackageContent", "read_package", "verify_package"],
         "cost": ["Latency", "compare_latency", "peak_memory", "size_in_bytes"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import fx, nn
 
 from xpuqlib.errors import DraftError, EvidenceError
 from xpuqlib.machine.device import cpu_has_vnni
-from xpuqlib.proof.closeness import flat_output, sqnr
+from xpuqlib.proof.closeness import flat_output, sqnr, varied
 from xpuqlib.proof.draft import Draft, draft_for_xpu
 from xpuqlib.proof.graph import EXPECTED, match_calls, quantizable_layers
 from xpuqlib.recipe.lowering import Lowered
@@ -112,15 +113,21 @@ class Evidence:
         """Layers that have no int8 kernel, with the reason where it is known."""
         return {layer.name: layer.reason for layer in self.layers if not layer.generated}
 
-    def require_quantized(self) -> None:
+    def require_quantized(self, but: Collection[str] = ()) -> None:
         """Raise unless the converted graph is quantized and its result means something.
+
+        Parameters
+        ----------
+        but : collection of str
+            Names of layers that may stay in floating point, whatever the reason.
 
         Raises
         ------
         EvidenceError
             With the cause and the fix.
         """
-        missed = [x for x in self.layers if not x.quantized and not x.reason.startswith(EXPECTED)]
+        missed = [x for x in self.layers if not x.quantized and x.name not in but]
+        missed = [layer for layer in missed if not layer.reason.startswith(EXPECTED)]
         quantized = sum(layer.quantized for layer in self.layers)
         if missed or not quantized:
             raise EvidenceError(
@@ -138,15 +145,20 @@ class Evidence:
             fix = "Calibrate on more images, with the preprocessing of the evaluation."
             raise EvidenceError(f"SQNR against fp32 is {closeness}: mostly noise.", fix)
 
-    def require_int8(self) -> None:
+    def require_int8(self, but: Collection[str] = ()) -> None:
         """Raise unless every quantized layer runs in an int8 kernel, with the right numbers.
+
+        Parameters
+        ----------
+        but : collection of str
+            As for `require_quantized`.
 
         Raises
         ------
         EvidenceError
             With the cause and the fix.
         """
-        self.require_quantized()
+        self.require_quantized(but)
         missing = [layer.name for layer in self.layers if layer.quantized and not layer.generated]
         if missing:
             names = ", ".join(missing[:3] + ["…"] * (len(missing) > 3))
@@ -159,9 +171,8 @@ class Evidence:
         least = max(MIN_SQNR_SATURATING, min(usual, self.sqnr_reference_to_fp32 - ROUNDING))
         if not self.sqnr_to_reference >= least:
             cause = f"The lowered model is {self.sqnr_to_reference:.1f} dB from the Q/DQ reference"
-            cause += (
-                f", not at least {least:.1f}: lowering changed the numbers. {'; '.join(self.notes)}"
-            )
+            cause += f", not at least {least:.1f}: lowering changed the numbers. "
+            cause += "; ".join(self.notes)
             fix = "Compare on another device or with ONEDNN_MAX_CPU_ISA unset, and report it."
             raise EvidenceError(cause, fix)
 
@@ -180,17 +191,13 @@ class Evidence:
             why = "CUDA has no oneDNN kernels, this is a floating-point reference."
             return why, "Run with --device cpu to rehearse int8, or on an Intel GPU."
         if not self.freezing:
-            return (
-                "freezing was off while Inductor compiled.",
-                "Use xpuqlib.recipe.lower, set torch._inductor.config.freezing = True before "
-                "the first call, or set TORCHINDUCTOR_FREEZING=1 before Python starts.",
-            )
+            fix = "Use xpuqlib.recipe.lower, set torch._inductor.config.freezing = True before "
+            fix += "the first call, or set TORCHINDUCTOR_FREEZING=1 before Python starts."
+            return "freezing was off while Inductor compiled.", fix
         if not self.passes_loaded:
             why = "Inductor's int8 passes were not loaded; torch 2.14 moved them to torchao."
-            return (
-                why,
-                "import xpuqlib.recipe.pt2e, or torchao's xpu_inductor_quantizer, before compiling",
-            )
+            fix = "import xpuqlib.recipe.pt2e or torchao's xpu_inductor_quantizer before compiling"
+            return why, fix
         fix = "Look at evidence.left_in_floating_point() and at the graph around these layers."
         return "Inductor's patterns did not match them.", fix
 
@@ -266,13 +273,11 @@ def collect_evidence(
     stages += [draft.compilation.generated if draft else ()]
     layers = []
     for layer, *calls in zip(found, *(match_calls(found, s) for s in stages), strict=True):
-        matched, generated, drafted = (call is not None for call in calls)
+        reached = [call is not None for call in calls]  # matched, generated, drafted
         quantized, reason = layer.scale is not None, layer.reason
-        if quantized and not generated:
+        if quantized and not reached[1]:
             reason = "quantized, but no int8 kernel was generated"
-        layers.append(
-            LayerEvidence(layer.name, layer.kind, quantized, matched, generated, drafted, reason)
-        )
+        layers.append(LayerEvidence(layer.name, layer.kind, quantized, *reached, reason))
     counters = {kind: f"q{kind}_weight_prepack_matcher_count" for kind in ("conv", "linear")}
     return Evidence(
         layers=tuple(layers),
@@ -281,7 +286,7 @@ def collect_evidence(
         sqnr_to_reference=sqnr(reference, result),
         sqnr_to_fp32=sqnr(fp32, result),
         sqnr_reference_to_fp32=sqnr(fp32, reference),
-        varied_output=_varied(fp32),
+        varied_output=varied(fp32),
         freezing=compilation.freezing,
         passes_loaded=compilation.passes_loaded,
         notes=lowered.notes,
@@ -290,9 +295,3 @@ def collect_evidence(
         drafted_for=draft.gpu.name if draft else "",
         not_drafted=not_drafted,
     )
-
-
-def _varied(output: torch.Tensor) -> bool:
-    # No comparison with NaN holds, and nothing is above infinity: such outputs have not varied.
-    rows = output if output.shape[0] > 1 else output.T  # one image: compare its classes instead
-    return bool((rows - rows[:1]).abs().max() > 1e-5 * output.abs().max())

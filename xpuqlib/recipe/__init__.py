@@ -44,7 +44,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "accuracy": ["KeptAccuracy", "accuracy_curve", "keep_accuracy"],
         "calibration": ["Calibration", "calibrate", "observers"],
         "passes": ["keep_max_pools_floating", "quantize_above_max_pool", "signed_to_unsigned"],
-        "lowering": ["Lowered", "lower", "rewrite_for"],
+        "lowering": ["Lowered", "LoweringError", "lower", "rewrite_for"],
         "compilation": [
             "Compilation",
             "Int8Call",

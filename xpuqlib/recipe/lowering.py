@@ -25,7 +25,7 @@ from xpuqlib.recipe.passes import (
     signed_to_unsigned,
 )
 
-__all__ = ["Lowered", "lower", "rewrite_for"]
+__all__ = ["Lowered", "LoweringError", "lower", "rewrite_for"]
 
 
 class _OtherSettings(BaseException):
@@ -155,8 +155,8 @@ def lower(
     Raises
     ------
     LoweringError
-        If the graph cannot be rewritten exactly or does not compile, or if `int8_max_pool` is
-        asked for where torch has no kernel for it.
+        If the graph cannot be rewritten exactly, does not compile or fails at its first call, or
+        if `int8_max_pool` is asked for where torch has no kernel for it.
     """
     if pt2e_home() == "torchao":
         import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer  # noqa: F401
@@ -199,6 +199,11 @@ the SQNR against the Q/DQ reference."""
         except torch._dynamo.exc.TorchDynamoException as error:
             cause = f"Inductor cannot compile this model for {device}: {error}".splitlines()[0]
             fix = "Run `xpuq doctor` (C++ compiler, Triton), then look at the cause above."
+            raise LoweringError(cause, fix) from error
+        except RuntimeError as error:  # what the compiled program raises
+            first_line = str(error).partition("\n")[0]
+            cause = f"The compiled model fails at its first call on {device}: {first_line}"
+            fix = "Lower it without bf16_autocast, or with other layers in floating point."
             raise LoweringError(cause, fix) from error
     mode = MODES[device.type] if compilation.generated else "reference"
     signature = _signature(example_inputs)

@@ -70,7 +70,14 @@ def _existing_recipe(value: str) -> str:
     return value and find_file(value, RecipeError, fix)
 
 
+def _file_to_keep(value: str) -> str:
+    if value and not Path(value).parent.is_dir():
+        raise ValueError(f"there is no folder {str(Path(value).parent)!r}")
+    return value and str(Path(value).resolve())
+
+
 _Model = Annotated[str, AfterValidator(_known_model)]
+_Kept = Annotated[str, AfterValidator(_file_to_keep)]
 _Recipe = Annotated[str, AfterValidator(_existing_recipe)]
 _Weights = Annotated[str, AfterValidator(_existing_weights)]
 _Data = Annotated[str, AfterValidator(_existing_data)]
@@ -107,6 +114,8 @@ as your own model comes"""
     """lesson 09's recipe.yml: configuration and what stays in floating point; empty for none"""
     max_drop: float = Field(0.01, ge=0.0001, le=0.5)
     """the accuracy that int8 may cost; 0.01 is a point"""
+    ranking: _Kept = Field("", examples=["the file of a ranking, new or begun"])
+    """keeps what lesson 09 measures for each layer, and goes on from there; empty for none"""
 
 
 _PLAIN_TYPES = {"int": int, "float": float, "bool": bool, "str": str}

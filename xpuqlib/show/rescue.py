@@ -64,6 +64,8 @@ def draw_rescue(
 ) -> Figure:
     """Draw accuracy over the number of layers in int8, and the time of those that were compiled.
 
+    A dotted line joins the times; between them nothing was measured.
+
     Parameters
     ----------
     curve : pandas.DataFrame
@@ -71,7 +73,7 @@ def draw_rescue(
     target : float
         The lowest accuracy that is good enough, 0…1.
     latencies : dict of int to Latency, optional
-        By the number of layers in floating point.
+        By the number of layers in floating point, in this order.
     """
     figure, panels = new_figure(1, 2 if latencies else 1, figsize=(11, 4), squeeze=False)
     _accuracies(panels[0][0], curve, target)
@@ -96,14 +98,16 @@ def _accuracies(axes: Axes, curve: pandas.DataFrame, target: float, at: int | No
 
 
 def _times(axes: Axes, layers: int, latencies: dict[int, Latency]) -> None:
+    for floating, latency in latencies.items():
+        count = layers - floating
+        look = {"color": DTYPES["int8" if count else "fp32"], "marker": "o", "capsize": 4}
+        axes.errorbar(count, 1e3 * latency.median, yerr=1e3 * latency.iqr / 2, **look)
     in_int8 = [layers - floating for floating in latencies]
-    colours = [DTYPES["int8" if count else "fp32"] for count in in_int8]
     medians = [1e3 * latency.median for latency in latencies.values()]
-    spreads = [1e3 * latency.iqr / 2 for latency in latencies.values()]
-    places = range(len(latencies))
-    axes.bar(places, medians, yerr=spreads, color=colours, capsize=4)
-    axes.set_xticks(list(places), [str(count) for count in in_int8])
+    axes.plot(in_int8, medians, color=GREY, linestyle=":", zorder=0)  # only joins what was timed
     axes.set(xlabel="layers in int8", ylabel="time of one batch (ms), lower is better")
+    axes.set_ylim(bottom=0)
+    axes.invert_xaxis()
 
 
 def explore_rescue(curve: pandas.DataFrame, target: float) -> Explorer:
