@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "graph": [
             "Layer",
             "count_operators",
+            "how_to_quantize",
             "match_calls",
             "quantizable_layers",
         ],
@@ -49,6 +50,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "predict_batches",
             "sqnr",
             "top1",
+            "varied",
         ],
         "cost": ["Latency", "compare_latency", "peak_memory", "size_in_bytes"],
         "claims": ["Claim", "Claims"],

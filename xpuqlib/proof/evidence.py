@@ -15,9 +15,9 @@ from torch import fx, nn
 
 from xpuqlib.errors import DraftError, EvidenceError
 from xpuqlib.machine.device import cpu_has_vnni
-from xpuqlib.proof.closeness import flat_output, sqnr
+from xpuqlib.proof.closeness import flat_output, sqnr, varied
 from xpuqlib.proof.draft import Draft, draft_for_xpu
-from xpuqlib.proof.graph import EXPECTED, match_calls, quantizable_layers
+from xpuqlib.proof.graph import EXPECTED, how_to_quantize, match_calls, quantizable_layers
 from xpuqlib.recipe.lowering import Lowered
 
 __all__ = ["Evidence", "EvidenceError", "LayerEvidence", "collect_evidence"]
@@ -125,9 +125,9 @@ class Evidence:
         if missed or not quantized:
             raise EvidenceError(
                 f"{'Not everything' if quantized else 'Nothing'} was quantized: {quantized} of "
-                f"{len(self.layers)} convs and linears have int8 inputs and weights.",
-                "Capture with xpuqlib.recipe.capture: strict export, under no_grad, without "
-                "@torch.no_grad() on forward; call set_global(...) on the quantizer.",
+                f"{len(self.layers)} convs and linears have int8 inputs and weights."
+                + "".join(f" {layer.name}: {layer.reason}." for layer in missed[:1]),
+                how_to_quantize(layer.reason for layer in missed),
             )
         closeness = f"{self.sqnr_to_fp32:.1f} dB"
         if not self.varied_output or not math.isfinite(self.sqnr_to_fp32):
@@ -281,7 +281,7 @@ def collect_evidence(
         sqnr_to_reference=sqnr(reference, result),
         sqnr_to_fp32=sqnr(fp32, result),
         sqnr_reference_to_fp32=sqnr(fp32, reference),
-        varied_output=_varied(fp32),
+        varied_output=varied(fp32),
         freezing=compilation.freezing,
         passes_loaded=compilation.passes_loaded,
         notes=lowered.notes,
@@ -290,9 +290,3 @@ def collect_evidence(
         drafted_for=draft.gpu.name if draft else "",
         not_drafted=not_drafted,
     )
-
-
-def _varied(output: torch.Tensor) -> bool:
-    # No comparison with NaN holds, and nothing is above infinity: such outputs have not varied.
-    rows = output if output.shape[0] > 1 else output.T  # one image: compare its classes instead
-    return bool((rows - rows[:1]).abs().max() > 1e-5 * output.abs().max())
