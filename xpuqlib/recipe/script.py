@@ -13,7 +13,7 @@ import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import fx, nn
 
-from xpuqlib.errors import RunError, explained
+from xpuqlib.errors import RecipeError, RunError, explained
 from xpuqlib.machine.environment import versions
 from xpuqlib.material.factory import is_factory
 from xpuqlib.names import RESCALED, TRANSFORMERS
@@ -67,6 +67,8 @@ def write_script(
     ------
     RunError
         If the folder cannot be written.
+    RecipeError
+        For a transformer of this kit, which a script without the kit cannot build.
     """
     folder = Path(folder)
     with torch.no_grad():
