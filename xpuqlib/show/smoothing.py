@@ -59,7 +59,7 @@ def explore_smoothing(activation: torch.Tensor, weight: torch.Tensor) -> Explore
         place = int((ALPHAS - alpha).abs().argmin())
         figure, (left, right) = new_figure(1, 2, figsize=(10, 3.4))
         _ranges(left, by_channel[0] / steps[place], "activation", SKY)
-        _ranges(left, by_channel[1] * steps[place], "weight", BLACK)
+        _ranges(left, by_channel[1] * steps[place], "weight", BLACK, "--")
         left.set(title="Range of each channel, smoothed", ylim=ends)
         plain_log_ticks(left)
         right.plot(ALPHAS, curve, color=BLACK)
@@ -75,8 +75,8 @@ def explore_smoothing(activation: torch.Tensor, weight: torch.Tensor) -> Explore
     return Explorer(draw, alpha=slider)
 
 
-def _ranges(axes: Axes, values: torch.Tensor, label: str, colour: str) -> None:
-    axes.plot(values.cpu(), color=colour, label=label, drawstyle="steps-mid")
+def _ranges(axes: Axes, values: torch.Tensor, label: str, colour: str, line: str = "-") -> None:
+    axes.plot(values.cpu(), line, color=colour, label=label, drawstyle="steps-mid")
     axes.set(xlabel="channel", ylabel="largest magnitude", yscale="log")
 
 
