@@ -30,7 +30,12 @@ from xpuqlib.proof.record import MIME_TYPE, read_record
 from xpuqlib.runner.parameters import LessonParameters, check_parameters, notebook_parameters
 
 COMPARED = "nbval-check-output"  # nbval's own tag
-OWN_DEFAULTS = {("09", "model"): "resnet18_rescaled", ("09", "weights"): "auto"}
+OWN_DEFAULTS = {
+    ("09", "model"): "resnet18_rescaled",
+    ("09", "weights"): "auto",
+    ("11", "model"): "vit",
+    ("11", "weights"): "auto",
+}
 
 
 def texts(cell):
@@ -41,7 +46,7 @@ def texts(cell):
 
 
 def test_there_are_lessons():
-    assert [path.name[:2] for path in LESSONS] == [f"{number:02}" for number in range(11)]
+    assert [path.name[:2] for path in LESSONS] == [f"{number:02}" for number in range(12)]
 
 
 @each_lesson

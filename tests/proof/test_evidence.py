@@ -14,6 +14,7 @@ from xpuqlib.material.models import load_model
 from xpuqlib.proof import evidence
 from xpuqlib.proof.draft import draft_for_xpu
 from xpuqlib.proof.evidence import collect_evidence
+from xpuqlib.recipe.attention import rewrite_attention
 from xpuqlib.recipe.lowering import lower
 from xpuqlib.recipe.pt2e import capture
 
@@ -124,3 +125,22 @@ def test_no_call_is_counted_for_two_layers(tiny_flow):
     lowered = replace(tiny_flow.lowered, compilation=once)
     proof = collect_evidence(tiny_flow.model, tiny_flow.converted, lowered, tiny_flow.inputs)
     assert [layer.generated for layer in proof.layers] == [True, False]
+
+
+@pytest.mark.slow
+def test_attention_that_is_not_quantized_is_named_and_the_rewrite_is_the_fix():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+    x = torch.randn(4, 5, 16)
+    proofs = []
+    for model in (layer, rewrite_attention(layer)):
+        converted = quantize(capture(model, (x,)), x)
+        proofs.append(collect_evidence(model, converted, lower(converted, (x,)), (x,)))
+    plain, rewritten = proofs
+    left = plain.left_in_floating_point()
+    assert {"self_attn.in_proj", "self_attn.out_proj"} <= set(left)
+    assert all("calls it as a function" in reason for reason in left.values())
+    with pytest.raises(EvidenceError, match=r"in_proj: nn\.(?s:.*)rewrite_attention\(model\)"):
+        plain.require_quantized()
+    rewritten.require_int8()
+    assert rewritten.count("linear", "generated") == plain.count("linear") == 4

@@ -1,8 +1,8 @@
 import torch
-from conftest import export, quantize
+from conftest import export, patient, quantize
 from torch import nn
 
-from xpuqlib.proof.graph import count_operators, quantizable_layers
+from xpuqlib.proof.graph import count_operators, how_to_quantize, quantizable_layers
 from xpuqlib.recipe.pt2e import capture
 
 
@@ -48,3 +48,42 @@ def test_operators_are_counted_most_frequent_first(resnet_flow):
     assert counts["quantized_decomposed.dequantize_per_tensor.default"] == 31
     assert counts["quantized_decomposed.dequantize_per_channel.default"] == 21
     assert list(counts.values()) == sorted(counts.values(), reverse=True)
+
+
+class Attentive(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
+def test_linear_layers_inside_of_attention_are_named_with_their_own_reason():
+    model, x = Attentive().eval(), torch.randn(2, 5, 16)
+    layers = {layer.name: layer for layer in quantizable_layers(quantize(capture(model, (x,)), x))}
+    assert list(layers) == ["attention.in_proj", "attention.out_proj", "head"]
+    assert [layer.scale is not None for layer in layers.values()] == [False, False, True]
+    for name in ("attention.in_proj", "attention.out_proj"):
+        assert layers[name].reason.startswith("nn.MultiheadAttention calls it as a function")
+        assert "rewrite_attention(model)" in how_to_quantize([layers[name].reason])
+    assert "strict export" in how_to_quantize(["the quantizer did not annotate it"])
+
+
+def test_layers_of_an_encoder_captured_on_the_fast_path_are_named():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+    x = torch.randn(2, 5, 16)
+    with torch.no_grad(), patient():
+        captured = torch.export.export(layer, (x,), strict=True).module()
+    fused = "_transformer_encoder_layer_fwd" in captured.code  # torch 2.8 does not take it
+    found = {layer.name: layer.reason for layer in quantizable_layers(captured)}
+    if fused:
+        assert set(found) == {"self_attn.in_proj", "self_attn.out_proj", "linear1", "linear2"}
+        assert all("one operator for all of it" in reason for reason in found.values())
+        assert "rewrite_attention(model)" in how_to_quantize(found.values())
+    else:
+        assert all("calls it as a function" in reason for reason in found.values())
+    assert len(found) == 4

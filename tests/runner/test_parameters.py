@@ -42,7 +42,7 @@ def test_texts_become_the_declared_types(notebook):
         ("image_size", "8", "greater than or equal to 32"),
         ("image_size", "100000", "less than or equal to 1024"),
         ("seed", str(2**70), "less than"),
-        ("data", "digit", "neither digits nor synthetic nor a folder"),
+        ("data", "digit", "neither digits nor synthetic nor text nor a folder"),
     ],
 )
 def test_wrong_values_name_what_is_possible(name, value, message):
@@ -111,7 +111,9 @@ def test_every_parameter_is_described():
     }
     assert table.loc["image_size", "choices"] == "32 to 1024"
     assert table.loc["device", "choices"] == "auto, xpu, cuda, cpu"
-    choices = "digits, synthetic, a folder of images by class, FILE.py:FUNCTION, MODULE:FUNCTION"
+    choices = (
+        "digits, synthetic, text, a folder of images by class, FILE.py:FUNCTION, MODULE:FUNCTION"
+    )
     assert table.loc["data", "choices"] == choices
     assert table["meaning"].all()
 

@@ -1,4 +1,4 @@
-"""Batches for calibration and evaluation from any source: images, or a person's own factory."""
+"""Batches for calibration and evaluation: images, generated text, or a person's own factory."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from xpuqlib.errors import DataError, XpuqWarning
 from xpuqlib.material.data import load_data
 from xpuqlib.material.factory import call_factory, is_factory
+from xpuqlib.material.text import reviews
 
 __all__ = ["Batches", "load_batches"]
 
@@ -76,11 +77,12 @@ def load_batches(
     Parameters
     ----------
     source : str
-        ``digits``, ``synthetic``, a folder of images, or a factory: ``path/to/file.py:function``
-        or ``package.module:function``, a function without arguments that returns an iterable of
-        batches, such as a DataLoader. **Its code is executed.** Preprocessing, normalization and
-        the size of a batch are the factory's own; its batches are kept in memory: those for
-        calibration, and 1000 for evaluation at most. More are left out, with a warning.
+        ``digits``, ``synthetic``, a folder of images, ``text`` (tokens of `reviews`), or a
+        factory: ``path/to/file.py:function`` or ``package.module:function``, a function without
+        arguments that returns an iterable of batches, such as a DataLoader. **Its code is
+        executed.** Preprocessing, normalization and the size of a batch are the factory's own;
+        its batches are kept in memory: those for calibration, and 1000 for evaluation at most.
+        More are left out, with a warning.
 
         A batch is one of
 
@@ -92,7 +94,7 @@ def load_batches(
         So two inputs of which the second is whole numbers in one dimension are written with the
         inner parentheses. Lists count as tuples. The first dimension of every input is the batch.
     batch_size, image_size, weights, seed
-        As for `load_data`; a factory does not get them.
+        As for `load_data`; a factory does not get them, and text only `batch_size` and `seed`.
     calibration_batches : int
         The first batches, for calibration; the rest is for evaluation.
     device : torch.device or str
@@ -106,6 +108,8 @@ def load_batches(
     """
     if is_factory(source) and not Path(source).is_dir():
         return _from_factory(source, calibration_batches, device)
+    if source == "text":
+        return _from_text(batch_size, calibration_batches, device, seed)
     images = load_data(
         source,
         batch_size=batch_size,
@@ -117,6 +121,16 @@ def load_batches(
     )
     evaluation = images.images.to(memory_format=torch.channels_last).split(batch_size)
     return Batches(_alone(images.calibration), _alone(evaluation), images.labels, images.classes)
+
+
+def _from_text(batch_size: int, calibrating: int, device: torch.device | str, seed: int) -> Batches:
+    pool, _, tokens, labels = reviews()
+    needed = batch_size * calibrating
+    generator = torch.Generator().manual_seed(seed)
+    # More reviews than the pool has are taken a second time.
+    order = torch.cat([torch.randperm(len(pool), generator=generator)] * -(-needed // len(pool)))
+    calibration = pool[order[:needed]].to(device).split(batch_size)
+    return Batches(_alone(calibration), _alone(tokens.split(batch_size)), labels, classes=2)
 
 
 def _alone(batches: Iterable[torch.Tensor]) -> tuple[Inputs, ...]:

@@ -94,8 +94,11 @@ def load_data(
     ------
     DataError
         If the folder is missing, holds no images, too few for the batches asked for, or one
-        that cannot be read; for a factory, which `load_batches` takes.
+        that cannot be read; for text or a factory, which `load_batches` takes.
     """
+    if source == "text":
+        fix = "Take images here, such as digits; load_batches and lesson 09 take text."
+        raise DataError("The data text are words, not images.", fix)
     if is_factory(source) and not Path(source).is_dir():
         fix = "Take a folder of images here; load_batches and lesson 09 take factories."
         raise DataError(f"{source} is a factory of batches, not a source of images.", fix)

@@ -27,7 +27,8 @@ from xpuqlib.material.data import digits_split, enlarge
 from xpuqlib.material.factory import is_own_model
 from xpuqlib.material.own import load_own_model, load_weights, read_weights
 from xpuqlib.material.rescaled import rescale_channels
-from xpuqlib.names import MODELS, RESCALED, WEIGHTS
+from xpuqlib.material.transformers import build_transformer, train_transformer
+from xpuqlib.names import MODELS, RESCALED, TRANSFORMERS, WEIGHTS
 
 __all__ = ["check_name", "classifiers", "digits_weights", "least_size", "load_model", "sha256"]
 
@@ -56,9 +57,11 @@ def load_model(
     name : str
         Any classification model of torchvision, or a factory or exported program, as
         `load_own_model` takes them. **The code of a factory is executed.** ``resnet18_rescaled``
-        is ``resnet18`` after `rescale_channels`.
+        is ``resnet18`` after `rescale_channels`; ``vit`` and ``text`` are the kit's own small
+        transformers, of 32 pixels and of `xpuqlib.material.reviews`.
     weights : str
-        ``auto``: ``digits`` for a name of torchvision, as they come for a person's own model.
+        ``auto``: ``digits`` for a name of torchvision and ``vit``, the generated reviews for
+        ``text``, as they come for a person's own model.
         ``digits``: trained here once on scikit-learn's digits (10 classes), then cached; at 32
         pixels, or at the least that the model takes (224 for a ViT: slow on a CPU).
         What accuracy the recipe of the kit's own models gives to another one is for you to see.
@@ -87,7 +90,9 @@ def load_model(
         model = load_model(RESCALED[name], weights, device=device, seed=seed)
         return rescale_channels(model)
     check_name(name)
-    if weights not in WEIGHTS:
+    if name in TRANSFORMERS:
+        model = _transformer(name, weights, seed)
+    elif weights not in WEIGHTS:
         model = _with_weights(name, weights)
     elif weights in ("auto", "digits"):
         model = _build(name, classes=10)
@@ -111,11 +116,33 @@ def classifiers() -> list[str]:
 
 def check_name(name: str) -> None:
     """Refuse a name that torchvision does not have; a ModelError gives the nearest ones."""
-    known = [*classifiers(), *RESCALED]
+    known = [*classifiers(), *RESCALED, *TRANSFORMERS]
     if name not in known:
         near = difflib.get_close_matches(name, known) or [*MODELS, "any classifier of torchvision"]
         own = "or your own: file.py:function, package.module:function, model.pt2"
         raise ModelError(f"There is no model {name!r}.", f"Use {', '.join(near)}; {own}.")
+
+
+def _transformer(name: str, weights: str, seed: int) -> nn.Module:
+    if weights == "imagenet" or (name, weights) == ("text", "digits"):
+        cause = f"There are no weights {weights} of {name}, which is trained here."
+        raise ModelError(cause, "Use weights='auto' (trained here, once), or 'random'.")
+    if weights not in WEIGHTS:
+        state = read_weights(weights)
+        last = next((value for key, value in state.items() if "head.weight" in key), None)
+        model = build_transformer(name, None if last is None else len(last))
+        load_weights(model, weights)
+    elif weights == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = build_transformer(name)
+            head = model.head if name == "text" else model.heads.head
+            nn.init.xavier_normal_(head.weight)  # torchvision's are zeros: all outputs are equal
+    else:
+        model = build_transformer(name)
+        kept = digits_weights(name) if name != "text" else _trained("text-reviews", name)
+        model.load_state_dict(torch.load(kept, weights_only=True))
+    return model
 
 
 def _with_weights(name: str, path: str) -> nn.Module:
@@ -140,8 +167,12 @@ def digits_weights(name: str) -> Path:
     ModelError
         If the cache lacks them and cannot be written.
     """
+    return _trained(f"{name}-digits", name)
+
+
+def _trained(label: str, name: str) -> Path:
     folder = cache_dir() / "weights"
-    path = folder / f"{name}-digits-{RECIPE}.pt"
+    path = folder / f"{label}-{RECIPE}.pt"
     checksum = path.with_suffix(".sha256")
     if _is_whole(path, checksum):  # a classroom's cache may be readable only
         return path
@@ -156,7 +187,8 @@ def digits_weights(name: str) -> Path:
             said = f"{path.name} does not match its checksum and is trained again."
             warnings.warn(said, XpuqWarning, stacklevel=2)
         temporary = path.with_suffix(".tmp")
-        torch.save(_train_on_digits(name).state_dict(), temporary)
+        train = train_transformer if name in TRANSFORMERS else _train_on_digits
+        torch.save(train(name).state_dict(), temporary)
         checksum.write_text(sha256(temporary), encoding="utf-8")
         temporary.replace(path)
     return path

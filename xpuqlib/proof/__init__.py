@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "graph": [
             "Layer",
             "count_operators",
+            "how_to_quantize",
             "match_calls",
             "quantizable_layers",
         ],

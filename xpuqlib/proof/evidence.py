@@ -18,7 +18,7 @@ from xpuqlib.errors import DraftError, EvidenceError
 from xpuqlib.machine.device import cpu_has_vnni
 from xpuqlib.proof.closeness import flat_output, sqnr, varied
 from xpuqlib.proof.draft import Draft, draft_for_xpu
-from xpuqlib.proof.graph import EXPECTED, match_calls, quantizable_layers
+from xpuqlib.proof.graph import EXPECTED, how_to_quantize, match_calls, quantizable_layers
 from xpuqlib.recipe.lowering import Lowered
 
 __all__ = ["Evidence", "EvidenceError", "LayerEvidence", "collect_evidence"]
@@ -132,9 +132,9 @@ class Evidence:
         if missed or not quantized:
             raise EvidenceError(
                 f"{'Not everything' if quantized else 'Nothing'} was quantized: {quantized} of "
-                f"{len(self.layers)} convs and linears have int8 inputs and weights.",
-                "Capture with xpuqlib.recipe.capture: strict export, under no_grad, without "
-                "@torch.no_grad() on forward; call set_global(...) on the quantizer.",
+                f"{len(self.layers)} convs and linears have int8 inputs and weights."
+                + "".join(f" {layer.name}: {layer.reason}." for layer in missed[:1]),
+                how_to_quantize(layer.reason for layer in missed),
             )
         closeness = f"{self.sqnr_to_fp32:.1f} dB"
         if not self.varied_output or not math.isfinite(self.sqnr_to_fp32):

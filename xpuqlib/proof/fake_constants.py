@@ -106,10 +106,11 @@ class FakeConstants:
 def move_code(graph_module: fx.GraphModule, device: str) -> None:
     """Let a captured graph make its own constants on another device, in place.
 
-    Its check of input shapes is dropped: it needs tensors with values.
+    Its checks of shapes and devices are dropped: the first need tensors with values, the second
+    would ask for the device of the capture.
     """
     for node in list(graph_module.graph.nodes):
-        if node.op == "call_module" and str(node.target).endswith("_guards_fn"):
+        if str(node.target).endswith("_guards_fn") or "_assert_tensor_metadata" in str(node.target):
             graph_module.graph.erase_node(node)
         elif "device" in node.kwargs:
             node.update_kwarg("device", torch.device(device))

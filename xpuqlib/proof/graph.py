@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import fx
 
 from xpuqlib.recipe.compilation import Int8Call
-from xpuqlib.recipe.layers import layer_kind, layer_name
+from xpuqlib.recipe.layers import calling_class, layer_kind, layer_name, parameter_path
 
 __all__ = [
     "Layer",
     "count_operators",
+    "how_to_quantize",
     "match_calls",
     "quantizable_layers",
 ]
 
 UNSUPPORTED = "XPUInductorQuantizer does not quantize"
 ON_PURPOSE = "the quantizer was told to keep it in floating point"
+AS_FUNCTION = "calls it as a function, so the quantizer sees no module"
+FAST_PATH = "PyTorch's fast path: one operator for all of it"
+FUSED = ("_native_multi_head_attention", "_transformer_encoder_layer_fwd")
 EXPECTED = (UNSUPPORTED, ON_PURPOSE)  # how reasons begin that speak of no mistake
 
 
@@ -51,13 +55,15 @@ def count_operators(graph_module: fx.GraphModule) -> dict[str, int]:
 
 
 def quantizable_layers(graph_module: fx.GraphModule) -> list[Layer]:
-    """Convs and linears in graph order, those of nested graphs included."""
+    """Convs and linears in graph order, those of nested graphs and of fused attention included."""
     layers = []
     for path, graph in graph_module.named_modules():
         if not isinstance(graph, fx.GraphModule) or path.endswith("_guards_fn"):
             continue
         for node in graph.graph.nodes:
             kind = layer_kind(node)
+            if getattr(node.target, "_opname", "") in FUSED:
+                layers += _fused_layers(graph, node)
             if kind is None:
                 continue
             operator, scale = node.target._opname, _weight_scale(graph, node)
@@ -69,10 +75,22 @@ def quantizable_layers(graph_module: fx.GraphModule) -> list[Layer]:
                 reason = ON_PURPOSE
             elif path:
                 reason = f"inside {path}, a nested graph that the quantizer does not enter"
+            elif caller := calling_class(node):
+                reason = f"nn.{caller} {AS_FUNCTION}"
             else:
                 reason = "the quantizer did not annotate it"
             layers.append(Layer(layer_name(node), kind, scale, reason))
     return layers
+
+
+def how_to_quantize(reasons: Iterable[str]) -> str:
+    """Say what to do about layers that are not quantized, for these reasons."""
+    if any(reason.endswith((AS_FUNCTION, FAST_PATH)) for reason in reasons):
+        return "Capture xpuqlib.recipe.rewrite_attention(model): the same attention, of modules."
+    return (
+        "Capture with xpuqlib.recipe.capture: strict export, under no_grad, without "
+        "@torch.no_grad() on forward; call set_global(...) on the quantizer."
+    )
 
 
 def match_calls(layers: list[Layer], calls: Sequence[Int8Call]) -> list[Int8Call | None]:
@@ -83,6 +101,13 @@ def match_calls(layers: list[Layer], calls: Sequence[Int8Call]) -> list[Int8Call
         taken.append(next((call for call in free if _uses(call, layer)), None))
         free = [call for call in free if call is not taken[-1]]
     return taken
+
+
+def _fused_layers(graph: fx.GraphModule, node: fx.Node) -> list[Layer]:
+    weights = [n for n in node.all_input_nodes if n.op == "get_attr" and parameter_path(n)]
+    linear = [n for n in weights if graph.get_parameter(n.target).dim() == 2]  # no LayerNorm
+    reason = f"inside {node.target}, {FAST_PATH}"
+    return [Layer(parameter_path(n), "linear", None, reason) for n in linear]
 
 
 def _is_kept(node: fx.Node) -> bool:

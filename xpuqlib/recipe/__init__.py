@@ -21,13 +21,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "prepare_pt2e",
         ],
         "layers": [
+            "calling_class",
             "layer_kind",
             "layer_name",
             "layer_names",
             "module_path",
             "module_paths",
+            "parameter_path",
             "refuse_unknown",
         ],
+        "attention": ["QuantizableAttention", "rewrite_attention"],
         "switches": ["KINDS", "Switch", "Switchable"],
         "exceptions": ["SelectiveQuantizer", "activation_nodes", "keep_in_float"],
         "sensitivity": [

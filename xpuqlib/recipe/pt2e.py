@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterator
 
 import torch
 import torch._dynamo.config
@@ -77,6 +78,8 @@ def capture(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> fx.Gr
     ``torch.export.export(model, example_inputs, strict=True).module()`` under ``no_grad``:
     non-strict graphs lack what the quantizer looks for, so that it finds nothing on torch 2.8
     and 2.11 (pytorch/pytorch#160095) and raises on 2.14 and 2.15.
+    PyTorch's fast path for attention is off meanwhile: it makes one operator of a whole
+    ``nn.TransformerEncoderLayer``, with no linear layer in it.
 
     Parameters
     ----------
@@ -115,7 +118,8 @@ def capture(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> fx.Gr
             recompile_limit=MANY_EXPORTS, accumulated_recompile_limit=MANY_EXPORTS
         )
         # On a data-dependent branch torch prints the graph so far; the error names the line.
-        with torch.no_grad(), patient, contextlib.redirect_stderr(io.StringIO()):
+        quiet = contextlib.redirect_stderr(io.StringIO())
+        with torch.no_grad(), patient, quiet, _without_fast_path():
             return torch.export.export(model, tuple(example_inputs), strict=True).module()
     except Exception as error:  # export raises many kinds; each is named and kept as the cause
         first_line = (str(error).strip() or "no message").splitlines()[0]
@@ -124,3 +128,13 @@ def capture(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> fx.Gr
             "Remove control flow that depends on values, or capture only the part that has none "
             "(torch.export's documentation lists what it supports).",
         ) from error
+
+
+@contextlib.contextmanager
+def _without_fast_path() -> Iterator[None]:
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)

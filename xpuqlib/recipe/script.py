@@ -13,10 +13,10 @@ import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import fx, nn
 
-from xpuqlib.errors import RunError, explained
+from xpuqlib.errors import RecipeError, RunError, explained
 from xpuqlib.machine.environment import versions
 from xpuqlib.material.factory import is_factory
-from xpuqlib.names import RESCALED
+from xpuqlib.names import RESCALED, TRANSFORMERS
 from xpuqlib.recipe import passes
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def write_script(
     ------
     RunError
         If the folder cannot be written.
+    RecipeError
+        For a transformer of this kit, which a script without the kit cannot build.
     """
     folder = Path(folder)
     with torch.no_grad():
@@ -96,6 +98,9 @@ def _script(
             "model = move_to_device_pass(program, device).module()"
         )
     else:
+        if recipe.model in TRANSFORMERS:
+            cause = f"{recipe.model} is a model of this kit, which the script does without."
+            raise RecipeError(cause, "Write it in a file of your own: model=FILE.py:FUNCTION.")
         name = RESCALED.get(recipe.model, recipe.model)  # the weights are in the file
         build = _from_torchvision(name, model, calibration[0])
     operators = [getattr(node.target, "_opname", "") for node in converted.graph.nodes]

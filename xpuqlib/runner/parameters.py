@@ -28,7 +28,7 @@ from xpuqlib.material.factory import (
     is_factory,
     is_own_model,
 )
-from xpuqlib.names import CONFIGURATIONS, DATA, DEVICES, MODELS, RESCALED, WEIGHTS
+from xpuqlib.names import CONFIGURATIONS, DATA, DEVICES, MODELS, RESCALED, TRANSFORMERS, WEIGHTS
 
 __all__ = [
     "LessonParameters",
@@ -52,7 +52,7 @@ def _existing_data(value: str) -> str:
 def _known_model(value: str) -> str:
     if is_own_model(value):
         return find_own_model(value)
-    if value not in (*MODELS, *RESCALED):
+    if value not in (*MODELS, *RESCALED, *TRANSFORMERS):
         # It imports torch, which the names of the lessons and this module do without.
         with explained(ImportError, f"{value} cannot be looked up", "Run: xpuq doctor", ModelError):
             from xpuqlib.material.models import check_name
@@ -92,14 +92,15 @@ class LessonParameters(BaseModel):
 
     device: Literal[DEVICES] = "auto"
     """where to run; auto: xpu, cuda, then cpu"""
-    model: _Model = Field("resnet18", examples=[*MODELS, *RESCALED, *_OTHER_MODELS])
-    """torchvision model, or your own: what a function returns (its code is executed), or an \
-exported program"""
+    model: _Model = Field("resnet18", examples=[*MODELS, *RESCALED, *TRANSFORMERS, *_OTHER_MODELS])
+    """torchvision model, a transformer of this kit, or your own: what a function returns (its \
+code is executed), or an exported program"""
     weights: _Weights = Field("digits", examples=[*WEIGHTS, "the file of a state dict"])
     """trained here on digits, torchvision's ImageNet weights, random, or yours; auto: digits, or \
 as your own model comes"""
     data: _Data = Field("digits", examples=[*DATA, "a folder of images by class", *_FACTORIES])
-    """images to calibrate and evaluate on, or what a function returns (its code is executed)"""
+    """images or text to calibrate and evaluate on, or what a function returns (its code is \
+executed)"""
     configuration: Literal[CONFIGURATIONS] = "default"
     """the tutorial's asymmetric activations, or its symmetric ones"""
     image_size: int = Field(32, ge=32, le=1024)

@@ -28,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "way": ["STEPS", "draw_way"],
         "graphs": ["draw_dtypes", "draw_graph", "draw_stages"],
         "explorers": ["Explorer", "browse_layers", "compare_recipes", "explore_quantization"],
+        "smoothing": ["draw_channel_ranges", "explore_smoothing"],
         "rescue": ["draw_rescue", "draw_sensitivity", "explore_rescue"],
     },
 )
