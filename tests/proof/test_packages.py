@@ -32,11 +32,6 @@ def without_freezing(tiny_flow, tmp_path_factory):
     return path
 
 
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch):
-    monkeypatch.setenv(CHECK_INPUTS, "1")  # verify_package sets it: undone after each test
-
-
 def test_a_package_answers_as_the_lowered_model_bit_for_bit(tiny_flow, package):
     content = verify_package(
         package, tiny_flow.evidence, tiny_flow.inputs, tiny_flow.lowered(*tiny_flow.inputs)
@@ -46,6 +41,7 @@ def test_a_package_answers_as_the_lowered_model_bit_for_bit(tiny_flow, package):
     assert content.device == "cpu"
     assert content.size == package.stat().st_size > content.code_size > 0
     assert list(package.parent.iterdir()) == [package]
+    assert CHECK_INPUTS not in os.environ  # set only meanwhile
 
 
 def test_the_evidence_of_a_record_is_enough(tiny_flow, package):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch._inductor
@@ -25,7 +26,7 @@ _SHIM = re.compile(r"\baoti_torch_\w+?__?(q(?:conv|linear)\w*)\(")
 _FLOAT_SHIM = re.compile(
     r"\baoti_torch_(?:cpu|xpu)_+((?:mkldnn_)?(?:addmm|mm|bmm|conv|linear)\w*)\("
 )
-CHECK_INPUTS = "AOTI_RUNTIME_CHECK_INPUTS"  # read by the package's own code, when it is loaded
+CHECK_INPUTS = "AOTI_RUNTIME_CHECK_INPUTS"  # read by the package's own code, at its first run
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ def verify_package(
 ) -> PackageContent:
     """Count a package's int8 calls against the evidence of its model, load it, and run it.
 
-    **Loading executes the machine code in the file**: verify only what you made, or trust. From
-    the first package that a process loads, packages check shape, dtype and strides of every input.
+    **Loading executes the machine code in the file**: verify only what you made, or trust. While
+    it is verified, the package itself checks shape, dtype and strides of every input.
 
     Parameters
     ----------
@@ -129,10 +130,10 @@ def verify_package(
     counts = evidence.counts() if isinstance(evidence, Evidence) else evidence.get("counts", {})
     content = read_package(path)
     content.require_int8(sum(stages["generated"] for stages in counts.values()))
-    os.environ[CHECK_INPUTS] = "1"
     fix = "Give inputs as they were packaged, on the machine and torch that it was made for."
     with (
         torch.no_grad(),
+        mock.patch.dict(os.environ, {CHECK_INPUTS: "1"}),
         explained((RuntimeError, AssertionError), f"{path} does not run", fix, PackageError),
     ):
         output = flat_output(torch._inductor.aoti_load_package(str(path))(*inputs))
