@@ -165,6 +165,13 @@ def test_rows_of_another_shape_are_refused(shipped, tmp_path, monkeypatch):
     assert "A row is [3, 20, 20], not [3, 16, 16]" in said
 
 
+def test_what_holds_no_tensors_is_named(shipped, tmp_path, monkeypatch):
+    for name in ("run.py", "none.pt"):
+        said = refusal(shipped.folder, monkeypatch, shipped.folder / name)
+        assert f"{name} cannot be read as tensors" in said
+        assert "Fix: torch.save" in said
+
+
 def test_the_program_in_cpp_answers_bit_for_bit(shipped, tmp_path):
     cmake = shutil.which("cmake", path=str(Path(sys.executable).parent)) or shutil.which("cmake")
     assert cmake, "pip install cmake"

@@ -10,6 +10,7 @@ that nobody changed the folder compares SHA256SUMS itself with the one of its ma
 import hashlib
 import json
 import os
+import pickle
 import re
 import sys
 import zipfile
@@ -62,6 +63,16 @@ def check_int8():
     return calls
 
 
+def read_rows(path):
+    """Read a tensor, or a tuple of tensors, that torch.save wrote."""
+    try:
+        given = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        cause = f"{path} cannot be read as tensors: {str(error).splitlines()[0]}"
+        raise SystemExit(f"{cause}\n  Fix: torch.save(images, {path!r})") from error
+    return given if isinstance(given, tuple) else (given,)
+
+
 def laid_out(x, wanted):
     """Give a batch the rows, dtype, strides and device that the package wants."""
     if list(x.shape[1:]) != wanted["shape"][1:]:
@@ -109,8 +120,6 @@ if __name__ == "__main__":
     with torch.no_grad():
         model = torch._inductor.aoti_load_package(str(HERE / "model.pt2"))
         if len(sys.argv) > 1:
-            given = torch.load(sys.argv[1], weights_only=True)
-            inputs = given if isinstance(given, tuple) else (given,)
-            print(*answers(model, inputs).argmax(1).tolist(), sep="\n")
+            print(*answers(model, read_rows(sys.argv[1])).argmax(1).tolist(), sep="\n")
         else:
             print(f"{calls} int8 calls; the example's answer is as shipped, {run_example(model)}")

@@ -1,9 +1,9 @@
-// Runs a package of AOTInductor in C++: run_package model.pt2 images.bin answers.bin ROWS CHANNELS
-// HEIGHT WIDTH
+// Runs a package of AOTInductor:
 //
-// images.bin: float32, row by row, [rows, channels, height, width]. The int8 kernels read the
-// images in the order that they were packaged with, channels last. Prints the class of each row;
-// answers.bin gets all scores, float32, [rows, classes].
+//   run_package model.pt2 images.bin answers.bin ROWS CHANNELS HEIGHT WIDTH
+//
+// images.bin: float32, row by row, [rows, channels, height, width]. Prints the
+// class of each row; answers.bin gets all scores, float32, [rows, classes].
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
@@ -16,21 +16,24 @@
 #include <string>
 #include <vector>
 
-at::Tensor read_images(const std::string& path, const std::vector<int64_t>& shape) {
+at::Tensor read_images(
+    const std::string& path, const std::vector<int64_t>& shape) {
   at::Tensor images = at::empty(shape, at::kFloat);
+  const auto bytes = static_cast<std::streamsize>(images.nbytes());
   std::ifstream file(path, std::ios::binary | std::ios::ate);
-  if (!file || static_cast<size_t>(file.tellg()) != images.nbytes()) {
+  if (!file || file.tellg() != bytes) {
     throw std::runtime_error(path + " does not hold these images as float32.");
   }
   file.seekg(0);
-  file.read(static_cast<char*>(images.data_ptr()), static_cast<std::streamsize>(images.nbytes()));
+  file.read(static_cast<char*>(images.data_ptr()), bytes);
+  // The package reads them in the memory layout that it was made with.
   return images.contiguous(at::MemoryFormat::ChannelsLast);
 }
 
 void write_scores(const std::string& path, const at::Tensor& scores) {
+  const auto bytes = static_cast<std::streamsize>(scores.nbytes());
   std::ofstream file(path, std::ios::binary);
-  file.write(
-      static_cast<const char*>(scores.data_ptr()), static_cast<std::streamsize>(scores.nbytes()));
+  file.write(static_cast<const char*>(scores.data_ptr()), bytes);
   if (!file) {
     throw std::runtime_error(path + " cannot be written.");
   }
@@ -38,7 +41,8 @@ void write_scores(const std::string& path, const at::Tensor& scores) {
 
 int main(int argc, char** argv) {
   if (argc != 8) {
-    std::cerr << "run_package model.pt2 images.bin answers.bin ROWS CHANNELS HEIGHT WIDTH\n";
+    std::cerr << "run_package model.pt2 images.bin answers.bin "
+                 "ROWS CHANNELS HEIGHT WIDTH\n";
     return 2;
   }
   // Without it another shape than the packaged one is computed in silence.
