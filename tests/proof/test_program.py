@@ -3,8 +3,10 @@ import re
 import pytest
 import torch
 from conftest import Flow
+from torch._inductor.async_compile import AsyncCompile
 
 from xpuqlib.errors import DraftError
+from xpuqlib.proof.draft import draft_for_xpu
 from xpuqlib.proof.fake_constants import FakeConstants
 from xpuqlib.proof.program import executed_lines, write_program
 from xpuqlib.recipe.lowering import lower, rewrite_for
@@ -29,6 +31,15 @@ def test_so_it_does_under_autocast(tiny_flow):
     written = executed_lines(written_for_cpu(tiny_flow, bf16_autocast=True))
     assert written == executed_lines(lowered.compilation.code)
     assert written != executed_lines(written_for_cpu(tiny_flow))
+
+
+def test_no_process_starts_for_what_is_only_written(tiny_flow, monkeypatch):
+    def pool():
+        raise AssertionError("a process more, which imports torch")
+
+    monkeypatch.setattr(AsyncCompile, "process_pool", pool)
+    with torch._inductor.config.patch(compile_threads=2):
+        assert draft_for_xpu(tiny_flow.converted, tiny_flow.inputs).kernels
 
 
 def test_what_cannot_be_written_is_named_with_its_cause(tiny_flow):

@@ -77,6 +77,7 @@ def write_program(
         freezing=freezing,
         freezing_discard_parameters=False,
         fx_graph_cache=False,
+        compile_threads=1,  # nothing is compiled: no pool, a process more that imports torch
         shape_padding=False,  # it would measure on the GPU whether padding is faster
         cpp_wrapper=packaged,
         # By default a package's kernels are tuned before its C++ is written, with values in it.
