@@ -39,6 +39,7 @@ EXPLORING = [
 import copy
 
 import pandas
+import torch
 
 from xpuqlib.material import load_data, load_model
 from xpuqlib.proof import collect_evidence, layer_sqnr
@@ -51,7 +52,7 @@ from xpuqlib.recipe import (
     lower,
     prepare_pt2e,
 )
-from xpuqlib.show import browse_layers, compare_recipes, explore_rescue
+from xpuqlib.show import browse_layers, compare_recipes, explore_rescue, explore_smoothing
 
 images, fp32_model = load_data(calibration_batches=2), load_model()
 inputs = (images.example,)
@@ -88,6 +89,11 @@ curve = pandas.DataFrame(
     }
 )
 explore_rescue(curve, 0.98)""",
+    """\
+generator = torch.Generator().manual_seed(0)
+channels = torch.linspace(0.5, 40, 32)
+activation = torch.randn(64, 32, generator=generator) * channels
+explore_smoothing(activation, torch.randn(16, 32, generator=generator))""",
 ]
 
 pytestmark = [
