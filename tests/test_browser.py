@@ -28,7 +28,7 @@ from xpuqlib.proof.record import MIME_TYPE
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 SHOTS = ROOT / "build" / "browser"
-EXPLORERS = {"00": 0, "01": 1, "explorers": 4}  # of the notebooks to run, by their first letters
+EXPLORERS = {"00": 0, "01": 1, "explorers": 5}  # of the notebooks to run, by their first letters
 KEYS = {".noUi-handle": ("ArrowLeft", "ArrowRight"), "input[type=checkbox]": ("Space",)}
 CALLED = r"^(explore_\w+|browse_\w+|compare_recipes)\("
 SLOWEST = 1.5  # seconds; make benchmark-explorers measures against the 150 ms of a quiet machine
