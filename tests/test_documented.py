@@ -41,6 +41,7 @@ ELSEWHERE = {
         "tests/test_own_lesson.py",
         'f"{own}:classifier"',
     ),
+    "xpuq ship": ("tests/runner/test_shipping.py", '["ship", str(run), "--out"'),
     "xpuq ship *": ("tests/runner/test_shipping.py", '["ship", str(run), "--out"'),
     "python shipped/run.py": ("tests/runner/test_shipping.py", 'folder / "run.py"'),
     "xpuq sweep 09 *": ("tests/proof/test_families.py", "efficientnet_b0"),
