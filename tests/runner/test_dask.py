@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import signal
@@ -121,6 +122,9 @@ def test_dask_without_what_it_needs_is_an_error_at_once(cluster, tmp_path, monke
     def refused(scheduler, message, **kwargs):
         with pytest.raises((RunError, TrackError), match=message):
             sweep(notebook, {"n": [1]}, tmp_path / "out", scheduler=scheduler, **kwargs)
+        # A client that did not connect closes itself when it is collected. While another one
+        # starts, in Dask's own lock, that would wait for ever.
+        gc.collect()
 
     refused("tcp://127.0.0.1:1", "No Dask scheduler answers")
     refused("nowhere", "No Dask scheduler answers")
