@@ -4,7 +4,7 @@ import time
 import nbformat
 import pandas
 import pytest
-from conftest import chromium, no_torch_in_it
+from conftest import chromium, no_torch_in_it, wait_until
 
 from xpuqlib.errors import RunError
 from xpuqlib.proof.record import MIME_TYPE, RunRecord
@@ -169,6 +169,8 @@ def test_the_page_in_a_browser(tmp_path):
         assert len(ascending) == 25 - 2  # a page holds 25 rows
         assert ascending == sorted(ascending)
         sort("int8 (ms)")
+        # The page may draw its rows anew while they are read, one by one.
+        wait_until(lambda: column("int8 (ms)")[0].startswith("30"), 10)
         descending = [float(text) for text in column("int8 (ms)") if text]
         assert descending == sorted(descending, reverse=True)
         assert descending[0] == 30
