@@ -1,24 +1,29 @@
 """Print the speed of int8: against compiled fp32, and beside OpenVINO and ONNX Runtime.
 
-First lesson 03 on ResNet-18 at batch 32 and 224×224, on the best device there is. Then the same
-weights and calibration batches in int8 by each library, on the CPU, at batch 1, 8 and 50. The
-others keep their defaults, apart from the number of threads, asymmetric activations (NNCF's mixed
-preset, uint8 for ONNX Runtime) and weights per channel, as this kit's default configuration has.
-With AMX, OpenVINO computes in bfloat16 what is not int8; the table says so.
+First lesson 03 on ResNet-18 at batch 32 and 224×224, on the best device there is. Then three
+models, with the same weights and calibration batches in int8 by each library, on the CPU, at batch
+1, 8 and 50: ours compiled, and as a package, with the share of its time that oneDNN's kernels take.
+The others keep their defaults, apart from the number of threads, asymmetric activations (NNCF's
+mixed preset, uint8 for ONNX Runtime) and weights per channel, as this kit's default configuration
+has. With AMX, OpenVINO computes in bfloat16 what is not int8; the table says so.
 `pip install -e ".[peers]"` brings them; without it the table holds only this kit.
 """
 
+import contextlib
 import importlib.util
+import itertools
 import logging
+import os
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas
 import torch
+import torch._inductor
 from smoke import stand_in, wants_smoke
 from torch import nn
 
@@ -27,8 +32,10 @@ from xpuqlib.material.data import ImageData, load_data
 from xpuqlib.material.models import load_model
 from xpuqlib.proof.closeness import flat_output, sqnr
 from xpuqlib.proof.cost import compare_latency
+from xpuqlib.proof.packages import read_package
 from xpuqlib.recipe.calibration import calibrate
 from xpuqlib.recipe.lowering import lower
+from xpuqlib.recipe.package import write_package
 from xpuqlib.recipe.pt2e import (
     XPUInductorQuantizer,
     capture,
@@ -40,9 +47,9 @@ from xpuqlib.runner.execution import execute, find_notebooks, plan
 
 PARAMETERS = {"model": "resnet18", "weights": "random", "batch_size": 32, "image_size": 224}
 PEERS = {"OpenVINO": ("openvino", "nncf"), "ONNX Runtime": ("onnxruntime", "onnx")}
-OURS = "xpuqlib"
+OURS, PACKAGED = "xpuqlib, compiled", "xpuqlib, package"
+MODELS = ("resnet18", "resnet50", "mobilenet_v2")
 CPU = torch.device("cpu")
-CONVOLUTIONS = 20  # of ResNet-18
 Call = Callable[[torch.Tensor], torch.Tensor]
 Made = tuple[Call, int, str]  # also how many convolutions run in int8, and what is not int8
 
@@ -62,15 +69,21 @@ def against_fp32(notebook: Path, parameters: dict[str, object], out: Path) -> No
     print(f"quantized against compiled fp32: {ratio:.2f} times as fast")
 
 
-def with_xpuqlib(model: nn.Module, data: ImageData) -> Made:
-    """Quantize and lower as the lessons do."""
+def with_xpuqlib(model: nn.Module, data: ImageData) -> dict[str, Made]:
+    """Quantize as the lessons do, then compile in this process, and as a package."""
     quantizer = XPUInductorQuantizer()
     quantizer.set_global(get_default_xpu_inductor_quantization_config())
     prepared = prepare_pt2e(capture(model, (data.example,)), quantizer)
     calibrate(prepared, data.calibration)
-    lowered = lower(convert_pt2e(prepared), (data.example,))
+    converted = convert_pt2e(prepared)
+    lowered = lower(converted, (data.example,))
     convolutions = sum("conv" in call.operator for call in lowered.compilation.generated)
-    return lowered, convolutions, "fp32"
+    with tempfile.TemporaryDirectory() as name:
+        path = write_package(converted, (data.example,), Path(name) / "model.pt2")
+        in_package = read_package(path).int8_calls
+        package = torch._inductor.aoti_load_package(str(path))
+    packaged = sum(n for operator, n in in_package.items() if "conv" in operator)
+    return {OURS: (lowered, convolutions, "fp32"), PACKAGED: (package, packaged, "fp32")}
 
 
 def with_openvino(model: nn.Module, data: ImageData) -> Made:
@@ -132,38 +145,70 @@ def with_onnx_runtime(model: nn.Module, data: ImageData) -> Made:
     return call, convolutions, "fp32"
 
 
-def side_by_side(batch_size: int, image_size: int, images: int, seconds: float) -> None:
+def kernel_seconds(call: Callable[..., torch.Tensor], inputs: tuple[torch.Tensor, ...]) -> float:
+    """Seconds of oneDNN's kernels in one call, by oneDNN's own log: the least of ten."""
+    totals = []
+    with tempfile.TemporaryDirectory() as name:
+        log = Path(name) / "log"
+        for _ in range(10):
+            with native_stdout(log), torch.backends.mkldnn.verbose(1):
+                call(*inputs)
+            lines = [line for line in log.read_text().splitlines() if ",exec," in line]
+            totals.append(sum(float(line.rpartition(",")[2]) for line in lines) / 1000)
+    return min(totals)
+
+
+@contextlib.contextmanager
+def native_stdout(path: Path) -> Iterator[None]:
+    """Send what C++ prints to a file."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with path.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
+def side_by_side(name: str, batch_size: int, image_size: int, images: int, seconds: float) -> None:
     """Print one table: medians of calls that take turns, and SQNR to fp32 on the same images."""
     batches = max(1, images // batch_size)
     sizes = {"batch_size": batch_size, "image_size": image_size, "calibration_batches": batches}
-    data, model = load_data("digits", weights="random", **sizes), load_model("resnet18", "random")
-    ways = {OURS: with_xpuqlib, "OpenVINO": with_openvino, "ONNX Runtime": with_onnx_runtime}
-    made = {name: way(model, data) for name, way in ways.items() if not missing(name)}
+    data, model = load_data("digits", weights="random", **sizes), load_model(name, "random")
+    total = sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    ways = {"OpenVINO": with_openvino, "ONNX Runtime": with_onnx_runtime}
+    made = with_xpuqlib(model, data)
+    made |= {name: way(model, data) for name, way in ways.items() if not missing(name)}
     x = data.images[:batch_size]
     # Each gets the same images in the memory layout that it takes without a copy.
     inputs = (x.contiguous(), x.contiguous(memory_format=torch.channels_last))
-    calls = {name: on_its_layout(call, name == OURS) for name, (call, *_) in made.items()}
+    ours = (OURS, PACKAGED)
+    calls = {name: on_its_layout(call, name in ours) for name, (call, *_) in made.items()}
     with torch.no_grad():
         reference = flat_output(model(x))
         closeness = {name: sqnr(reference, call(*inputs)) for name, call in calls.items()}
     times = {n: latency.median for n, latency in compare_latency(calls, inputs, seconds).items()}
     fastest = min(times, key=times.get)
+    with torch.no_grad():
+        kernels = {name: kernel_seconds(calls[name], inputs) / times[name] for name in ours}
     rows = {
         name: {
             "median (ms)": f"{1000 * times[name]:.2f}",
             "against the fastest": f"{times[name] / times[fastest]:.2f}",
             "SQNR to fp32 (dB)": f"{closeness[name]:.1f}",
-            "int8 convolutions": f"{convolutions} of {CONVOLUTIONS}",
+            "kernels' share": f"{kernels[name]:.0%}" if name in kernels else "",
+            "int8 convolutions": f"{convolutions} of {total}",
             "what is not int8": rest,
         }
         for name, (_, convolutions, rest) in made.items()
     }
-    print(f"\nbatch {batch_size}, {image_size}×{image_size}:")
+    print(f"\n{name}, batch {batch_size}, {image_size}×{image_size}:")
     print(pandas.DataFrame.from_dict(rows, orient="index").to_string())
-    if len(times) > 1:
-        others = [name for name in times if name != OURS]
-        ratios = (f"{times[OURS] / times[name]:.2f} times the time of {name}" for name in others)
-        print(f"The fastest: {fastest}. {OURS} takes {', '.join(ratios)}.")
+    for other in times.keys() - set(ours):
+        ratios = " and ".join(f"{times[way] / times[other]:.2f} ({way})" for way in ours)
+        print(f"{ratios} times the time of {other}.")
 
 
 def on_its_layout(call: Call, channels_last: bool) -> Callable[..., torch.Tensor]:
@@ -184,7 +229,7 @@ def main() -> None:
         lesson = stand_in(Path(name)) if smoke else find_notebooks(["03"])[0]
         against_fp32(lesson, {"batch_size": 1} if smoke else PARAMETERS, out)
     where = describe_device(CPU)
-    print(f"\nResNet-18, {where.mode} on cpu ({where.name}), {torch.get_num_threads()} threads")
+    print(f"\n{where.mode} on cpu ({where.name}), {torch.get_num_threads()} threads")
     for peer in PEERS:
         if absent := missing(peer):
             print(f"{peer} was not measured: no {', '.join(absent)} (pip install -e '.[peers]')")
@@ -192,8 +237,10 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch's exporters, of each other
         warnings.simplefilter("ignore", FutureWarning)
-        for batch_size in (1,) if smoke else (1, 8, 50):
-            side_by_side(batch_size, *((32, 1, 0.02) if smoke else (224, 64, 6.0)))
+        for name, batch_size in itertools.product(MODELS, (1, 8, 50)):
+            side_by_side(name, batch_size, *((32, 1, 0.02) if smoke else (224, 64, 6.0)))
+            if smoke:
+                break
 
 
 if __name__ == "__main__":

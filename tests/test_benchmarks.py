@@ -15,8 +15,8 @@ def test_peers_are_compared_on_the_same_weights_and_batches(monkeypatch, capsys)
     monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
     from speed import side_by_side
 
-    side_by_side(1, 32, 1, 0.02)
+    side_by_side("resnet18", 1, 32, 1, 0.02)
     said = capsys.readouterr().out
-    assert "20 of 20" in said
+    assert said.count("20 of 20") == 4
     for name in ("OpenVINO", "ONNX Runtime"):
         assert f"times the time of {name}" in said

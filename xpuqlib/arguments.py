@@ -28,8 +28,10 @@ Resume = Annotated[bool, Option("--resume", help="Keep what passed in --out, exe
 Timeout = Annotated[float | None, Option(metavar="SECONDS", help="End a run after this time.")]
 Folder = Annotated[Path, Argument(help="Folder of `xpuq run` or `xpuq sweep`.")]
 Baseline = Annotated[String, Option(metavar="NAME=VALUE,…", help="Differences are to this run.")]
-Before = Annotated[Path, Argument(help="Folder of runs: one machine, one version.")]
-After = Annotated[Path, Argument(help="Folder of the same runs elsewhere.")]
+Before = Annotated[
+    Path, Argument(help="Folder of runs, or a kept .jsonl: one machine, one version.")
+]
+After = Annotated[Path, Argument(help="The same runs elsewhere, or of other versions.")]
 Slower = Annotated[float, Option(help="Fraction by which a latency may grow.")]
 Top1 = Annotated[float, Option(help="By how much an accuracy may fall.")]
 CourseFolder = Annotated[Path | None, Argument(help="New folder for the course.")]

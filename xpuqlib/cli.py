@@ -144,9 +144,9 @@ def compare(
     before: arg.Before, after: arg.After, slower: arg.Slower = 0.1, top1: arg.Top1 = 0.01
 ) -> None:
     """Show what got slower, less accurate, lost int8 kernels or a claim; exit 1 if anything did."""
-    from xpuqlib.runner import results
+    from xpuqlib.runner import kept, results
 
-    losses = results.compare(*map(results.read_results, (before, after)), slower, top1)
+    losses = results.compare(*map(kept.read_runs, (before, after)), slower, top1)
     if losses.empty:
         CONSOLE.print("Nothing got worse.")
         return

@@ -40,6 +40,7 @@ BUILD_SETTINGS = {"googlenet": WITHOUT_HEADS, "inception_v3": WITHOUT_HEADS}
 NO_NETWORK = (urllib.error.URLError, ConnectionError, TimeoutError, ssl.SSLError)
 EPOCHS, BATCH, LEARNING_RATE, TRAINING_SIZE = 5, 32, 0.02, 32
 IMAGENET_CLASSES = 1000
+VIT_SIZE = 224  # torchvision's default of its VisionTransformer
 TORCH_MOMENTUM = 0.1  # of a BatchNorm; with less, these few steps leave its statistics far behind
 
 
@@ -211,6 +212,8 @@ def _build(name: str, classes: int) -> nn.Module:
 
 def least_size(name: str) -> int:
     """Pixels of the smallest side that a model takes, by torchvision's registry."""
+    if name.startswith("vit_"):  # built for this size alone, also where its weights are for 518
+        return VIT_SIZE
     return max(torchvision.models.get_model_weights(name).DEFAULT.meta["min_size"])
 
 

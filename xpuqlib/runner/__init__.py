@@ -34,6 +34,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "results_frame",
             "store",
         ],
+        "kept": ["keep_runs", "read_runs"],
         "naming": ["all_versions", "identity", "run_names"],
         "sweeps": ["sweep"],
         "front": ["clear_front", "describe_front", "measured"],

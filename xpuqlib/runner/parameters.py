@@ -115,6 +115,8 @@ executed)"""
     """lesson 09's recipe.yml: configuration and what stays in floating point; empty for none"""
     max_drop: float = Field(0.01, ge=0.0001, le=0.5)
     """the accuracy that int8 may cost; 0.01 is a point"""
+    timed_points: int = Field(4, ge=2)
+    """points of lesson 09's curve that are compiled and timed, from all layers in int8 to none"""
     ranking: _Kept = Field("", examples=["the file of a ranking, new or begun"])
     """keeps what lesson 09 measures for each layer, and goes on from there; empty for none"""
 

@@ -1,0 +1,68 @@
+"""Run the tutorial's recipe over every classification model of torchvision, and keep what it did.
+
+One kernel a model and batch size, in a sweep that goes on where it was interrupted. What is kept
+lies in docs/map: runs as JSON lines, which `xpuq compare` reads, a table, and a page.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from table import read_maps, write_maps
+
+from xpuqlib.material import classifiers, least_size
+from xpuqlib.runner import Grid, keep_runs, read_results, sweep
+
+HERE = Path(__file__).parent
+KEPT = HERE.parent.parent / "docs" / "map"
+SMOKE = ("squeezenet1_1", "mnasnet0_5")
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="two small models, one batch size")
+    parser.add_argument("--models", help="names, with commas between them; all by default")
+    parser.add_argument("--batch-sizes", default="8,1", help="8,1 by default")
+    parser.add_argument("--weights", default="random", help="random, or imagenet (downloads)")
+    parser.add_argument("--data", default="synthetic", help="synthetic, or a folder of images")
+    parser.add_argument("--jobs", type=int, default=1, help="kernels at a time; times need one")
+    parser.add_argument("--scheduler", help="address of a Dask scheduler, whose workers run them")
+    parser.add_argument("--timeout", type=float, default=1500, help="seconds for one model")
+    parser.add_argument("--out", type=Path, help="folder of the executed notebooks")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="folder of what is kept")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Sweep the models, and write what is kept after each batch size."""
+    asked = arguments()
+    version = ".".join(torch.__version__.split("+")[0].split(".")[:2])
+    models = SMOKE if asked.smoke else asked.models.split(",") if asked.models else by_effort()
+    out = asked.out or Path("runs") / f"map-{version}"
+    for batch_size in asked.batch_sizes.split(",")[: 1 if asked.smoke else None]:
+        values = {"model": list(models), "batch_size": [int(batch_size)]}
+        if asked.weights != "random" or asked.data != "synthetic":
+            values |= {"weights": [asked.weights], "data": [asked.data]}
+        sweep(
+            HERE / "one_model.ipynb",
+            Grid(parameters=values),
+            out,
+            jobs=asked.jobs,
+            scheduler=asked.scheduler,
+            timeout=asked.timeout,
+            resume=True,
+        )
+        asked.kept.mkdir(parents=True, exist_ok=True)
+        keep_runs(read_results(out), asked.kept / f"torch-{version}.jsonl")
+        write_maps(asked.kept, read_maps(asked.kept))
+    print(f"{asked.kept / 'index.html'}; runs: {out}")
+
+
+def by_effort() -> list[str]:
+    """Name all models, those of small images first, so that the table grows fast."""
+    return sorted(classifiers(), key=lambda name: (least_size(name) > 96, name))
+
+
+if __name__ == "__main__":
+    main()
