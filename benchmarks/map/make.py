@@ -11,7 +11,7 @@ import torch
 from table import read_maps, write_maps
 
 from xpuqlib.material import classifiers, least_size
-from xpuqlib.runner import Grid, keep_runs, read_results, sweep
+from xpuqlib.runner import Grid, keep_runs, read_runs, sweep
 
 HERE = Path(__file__).parent
 KEPT = HERE.parent.parent / "docs" / "map"
@@ -26,6 +26,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch-sizes", default="8,1", help="8,1 by default")
     parser.add_argument("--weights", default="random", help="random, or imagenet (downloads)")
     parser.add_argument("--data", default="synthetic", help="synthetic, or a folder of images")
+    parser.add_argument("--drafted-only", action="store_true", help="lower and time nothing here")
     parser.add_argument("--jobs", type=int, default=1, help="kernels at a time; times need one")
     parser.add_argument("--scheduler", help="address of a Dask scheduler, whose workers run them")
     parser.add_argument("--timeout", type=float, default=1500, help="seconds for one model")
@@ -44,7 +45,9 @@ def main() -> None:
         values = {"model": list(models), "batch_size": [int(batch_size)]}
         if asked.weights != "random" or asked.data != "synthetic":
             values |= {"weights": [asked.weights], "data": [asked.data]}
-        sweep(
+        if asked.drafted_only:
+            values["rehearsed"] = [False]
+        made = sweep(
             HERE / "one_model.ipynb",
             Grid(parameters=values),
             out,
@@ -54,7 +57,10 @@ def main() -> None:
             resume=True,
         )
         asked.kept.mkdir(parents=True, exist_ok=True)
-        keep_runs(read_results(out), asked.kept / f"torch-{version}.jsonl")
+        kept = asked.kept / f"torch-{version}.jsonl"
+        before = read_runs(kept) if kept.exists() else []
+        runs = {str(sorted(run.parameters.items())): run for run in [*before, *made]}
+        keep_runs(list(runs.values()), kept)
         write_maps(asked.kept, read_maps(asked.kept))
     print(f"{asked.kept / 'index.html'}; runs: {out}")
 

@@ -16,7 +16,8 @@ from xpuqlib.runner import Result, read_runs
 from xpuqlib.show.style import DTYPES
 
 PAGE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-FASTER = "speed at batch {}"
+FASTER, SPEED = "times as fast as fp32 at batch {}", "speed_against_fp32_compiled"
+STAGES = ("in the model", "quantized", "drafted", "matched", "generated")
 
 
 def read_maps(folder: Path) -> dict[str, pandas.DataFrame]:
@@ -32,20 +33,26 @@ def _number(path: Path) -> list[int]:
 def table(results: Iterable[Result]) -> pandas.DataFrame:
     """Give one row a model: counts, reasons, closeness in dB, speed by batch size, sizes.
 
-    All but the speeds and what failed is from the run of the largest batch.
+    All but the speeds and the problems is from the run of the largest batch, and from one that was
+    rehearsed where there is one.
     """
     rows: dict[str, dict] = {}
-    for result in sorted(results, key=lambda r: -r.parameters["batch_size"]):
+    for result in sorted(results, key=_rank, reverse=True):
         model, batch_size = result.parameters["model"], result.parameters["batch_size"]
         row = rows.setdefault(model, {})
         for name, value in _row(result).items():
             row.setdefault(name, value)
-        if result.record:
-            speed = result.record.metrics["speed_against_fp32_compiled"]
-            row[FASTER.format(batch_size)] = speed
-        row["problems"] = "; ".join(filter(None, (row.get("problems", ""), _problems(result))))
+        if result.record and SPEED in result.record.metrics:
+            row[FASTER.format(batch_size)] = result.record.metrics[SPEED]
+        problems = dict.fromkeys([*row.get("problems", "").split("; "), *_problems(result)])
+        row["problems"] = "; ".join(filter(None, problems))
     frame = pandas.DataFrame.from_dict(rows, orient="index").rename_axis("model").reset_index()
     return frame.sort_values(["family", "model"], ignore_index=True)
+
+
+def _rank(result: Result) -> tuple[bool, bool, int]:
+    rehearsed = result.parameters.get("rehearsed", True)
+    return result.record is not None, rehearsed, result.parameters["batch_size"]
 
 
 def _row(result: Result) -> dict:
@@ -55,14 +62,15 @@ def _row(result: Result) -> dict:
         "family": torchvision.models.get_model_builder(model).__module__.rpartition(".")[2],
         "outcome": result.outcome,
         "parameters (million)": weights.meta["num_params"] / 1e6,
-    }
+    } | dict.fromkeys(STAGES)
     record = result.record
     if record is None:
         return row
     counts, metrics = record.evidence["counts"].values(), record.metrics
-    for stage in ("in the model", "quantized", "matched", "generated", "drafted"):
-        row[stage] = sum(kind.get(stage, 0) for kind in counts)
-    left = (layer for layer in record.evidence["layers"] if not layer["generated"])
+    for stage in STAGES:
+        if all(stage in kind for kind in counts):
+            row[stage] = sum(kind[stage] for kind in counts)
+    left = (layer for layer in record.evidence["layers"] if layer["reason"])
     row["left in floating point"] = "; ".join(f"{x['name']}: {x['reason']}" for x in left)
     row["not drafted"] = record.evidence["not_drafted"]
     closeness = {
@@ -70,18 +78,18 @@ def _row(result: Result) -> dict:
         "SQNR of int8 here to the Q/DQ graph": "sqnr_to_reference_db",
         "SQNR of the simulated GPU program to the Q/DQ graph": "sqnr_simulated_db",
     }
-    row |= {f"{heading} (dB)": metrics[name] for heading, name in closeness.items()}
+    row |= {f"{heading} (dB)": metrics.get(name) for heading, name in closeness.items()}
     row["size of int8 over fp32"] = metrics["size_converted_bytes"] / metrics["size_fp32_bytes"]
     row["between the int8 kernels"] = ", ".join(record.evidence["other_kernels"])
     return row | {"pixels": metrics["pixels"], "track": record.track} | record.versions
 
 
-def _problems(result: Result) -> str:
+def _problems(result: Result) -> list[str]:
+    at = f"batch {result.parameters['batch_size']}: "
     if result.record is None:
-        return f"{result.outcome}: {result.error}"
+        return [f"{at}{result.outcome}: {result.error}"]
     lost = [claim for claim in result.record.claims if not claim.holds]
-    batch = result.parameters["batch_size"]
-    return "; ".join(f"at batch {batch} not so: {claim.text}: {claim.value}" for claim in lost)
+    return [f"{at}does not hold: {claim.text}: {claim.value}" for claim in lost]
 
 
 def write_maps(folder: Path, maps: dict[str, pandas.DataFrame]) -> None:
@@ -101,8 +109,10 @@ def _families(version: str, frame: pandas.DataFrame) -> str:
     for family, group in frame.groupby("family"):
         cells = "".join(_cell(row) for _, row in group.iterrows())
         rows.append(f"<tr><th scope='row'>{html.escape(family)}</th><td>{cells}</td></tr>")
-    whole = (frame["generated"] == frame["in the model"]).sum()
-    said = f"{whole} of {len(frame)} models have every layer in int8."
+    whole = (frame["drafted"] == frame["in the model"]).sum()
+    said = (
+        f"{whole} of {len(frame)} models have an int8 call for every layer in the drafted program."
+    )
     heading = f"<h2>torch {html.escape(version)}</h2><p>{said}</p>"
     return f"{heading}<table class='families'>{''.join(rows)}</table>"
 
@@ -112,7 +122,7 @@ def _cell(row: pandas.Series) -> str:
     if pandas.isna(row["in the model"]):
         problem = html.escape(row["problems"])
         return f"<span class='cell failed' title='{problem}'>{name}<br>{row['outcome']}</span>"
-    done, layers = int(row["generated"]), int(row["in the model"])
+    done, layers = int(row["drafted"]), int(row["in the model"])
     red, green, blue = (round(255 * part) for part in to_rgb(DTYPES["int8"]))
     colour = f"rgba({red}, {green}, {blue}, {0.1 + 0.6 * done / layers:.2f})"
     said = f"{done} of {layers}"
@@ -121,7 +131,9 @@ def _cell(row: pandas.Series) -> str:
 
 def _details(frame: pandas.DataFrame) -> str:
     """Make the table to sort and filter."""
-    shown = frame.drop(columns=["track", "matched", "not drafted", "between the int8 kernels"])
+    shown = frame.drop(
+        columns=["track", "matched", "not drafted", "between the int8 kernels"], errors="ignore"
+    )
     shown = shown.loc[:, :"pixels"].round(2).astype(object)
     shown = shown.where(shown.notna(), "").map(lambda value: html.escape(str(value)))
     return generate_init_offline_itables_html(itables.options.dt_bundle) + to_html_datatable(

@@ -28,7 +28,9 @@ def keep_runs(results: list[Result], path: Path) -> Path:
         if record and record["evidence"]:
             stages = ("quantized", "matched", "generated", "drafted")
             layers = record["evidence"].get("layers", [])
-            gaps = [layer for layer in layers if not all(layer[stage] for stage in stages)]
+            gaps = [
+                layer for layer in layers if not all(layer.get(stage, True) for stage in stages)
+            ]
             record["evidence"]["layers"] = gaps
         kept = asdict(result) | {"path": result.path.name, "record": record}
         lines.append(json.dumps(kept, ensure_ascii=False, sort_keys=True))

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 # Outcomes from worst to best; all others ended early, and are worse.
-RANKS = {"no record": 0, "reference": 1, "rehearsed": 2, "executed": 3}
+RANKS = {"no record": 0, "drafted": 1, "reference": 2, "rehearsed": 3, "executed": 4}
 
 
 @dataclass(frozen=True)
