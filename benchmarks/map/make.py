@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from table import read_maps, write_maps
+from torchvision.models import get_model_weights
 
 from xpuqlib.material import classifiers, least_size
 from xpuqlib.runner import Grid, keep_runs, read_runs, sweep
@@ -66,8 +67,13 @@ def main() -> None:
 
 
 def by_effort() -> list[str]:
-    """Name all models, those of small images first, so that the table grows fast."""
-    return sorted(classifiers(), key=lambda name: (least_size(name) > 96, name))
+    """Name all models, those with the least arithmetic first, so that the table grows fast."""
+
+    def effort(name: str) -> float:
+        operations = get_model_weights(name).DEFAULT.meta["_ops"]  # billions, at 224 or more pixels
+        return operations * max(1, least_size(name) / 96) ** 2
+
+    return sorted(classifiers(), key=effort)
 
 
 if __name__ == "__main__":
