@@ -2,7 +2,9 @@ import torch
 from conftest import export, patient, quantize
 from torch import nn
 
+from xpuqlib.proof.evidence import collect_evidence
 from xpuqlib.proof.graph import count_operators, how_to_quantize, quantizable_layers
+from xpuqlib.recipe.lowering import lower
 from xpuqlib.recipe.pt2e import capture
 
 
@@ -87,3 +89,29 @@ def test_layers_of_an_encoder_captured_on_the_fast_path_are_named():
     else:
         assert all("calls it as a function" in reason for reason in found.values())
     assert len(found) == 4
+
+
+class ReadsItsOwnTable(nn.Module):
+    """What a Swin v2 does for its position bias: a linear layer of a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_table, self.of_input = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.register_buffer("table", torch.rand(4, 8))
+
+    def forward(self, x):
+        return self.of_input(x) + self.of_table(self.table).sum()
+
+
+def test_a_layer_of_constants_is_folded_and_named():
+    model, x = ReadsItsOwnTable().eval(), torch.rand(2, 8)
+    converted = quantize(capture(model, (x,)), x)
+    assert {a.name: a.constant for a in quantizable_layers(converted)} == {
+        "of_table": True,
+        "of_input": False,
+    }
+    evidence = collect_evidence(model, converted, lower(converted, (x,)), (x,))
+    left = evidence.left_in_floating_point()
+    assert list(left) == ["of_table"]
+    assert "constants only" in left["of_table"]
+    evidence.require_int8()

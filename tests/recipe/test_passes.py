@@ -218,3 +218,23 @@ def test_pools_kept_in_floating_point_give_the_same(monkeypatch):
     assert "quantized.max_pool2d" not in lowered.compilation.code
     with torch.no_grad():
         assert sqnr(converted(x), lowered(x)) > (40 if cpu_has_vnni() else 15)
+
+
+class ReadsAConstant(nn.Module):
+    """convert_pt2e quantizes the constant itself: its dequantize has no quantize before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_table, self.of_input = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.register_buffer("table", torch.rand(4, 8) - 0.3)
+
+    def forward(self, x):
+        return self.of_input(x) + self.of_table(self.table).sum()
+
+
+def test_a_constant_activation_is_rewritten_bit_for_bit():
+    model, x = ReadsAConstant().eval(), torch.rand(2, 8)
+    converted = quantize(capture(model, (x,)), x)
+    signed = converted(x)
+    assert signed_to_unsigned(converted) == 3
+    assert torch.equal(converted(x), signed)

@@ -18,7 +18,7 @@ from xpuqlib.errors import DraftError, EvidenceError
 from xpuqlib.machine.device import cpu_has_vnni
 from xpuqlib.proof.closeness import flat_output, sqnr, varied
 from xpuqlib.proof.draft import Draft, draft_for_xpu
-from xpuqlib.proof.graph import EXPECTED, how_to_quantize, match_calls, quantizable_layers
+from xpuqlib.proof.graph import EXPECTED, FOLDED, how_to_quantize, match_calls, quantizable_layers
 from xpuqlib.recipe.lowering import Lowered
 
 __all__ = ["Evidence", "EvidenceError", "LayerEvidence", "collect_evidence"]
@@ -159,7 +159,7 @@ class Evidence:
             With the cause and the fix.
         """
         self.require_quantized(but)
-        missing = [layer.name for layer in self.layers if layer.quantized and not layer.generated]
+        missing = self._without("generated")
         if missing:
             names = ", ".join(missing[:3] + ["…"] * (len(missing) > 3))
             why, fix = self._why_not_lowered()
@@ -176,8 +176,13 @@ class Evidence:
             fix = "Compare on another device or with ONEDNN_MAX_CPU_ISA unset, and report it."
             raise EvidenceError(cause, fix)
 
+    def _without(self, stage: str) -> list[str]:
+        """Name the quantized layers that did not reach a stage, but those that are folded."""
+        quantized = [layer for layer in self.layers if layer.quantized]
+        return [x.name for x in quantized if not getattr(x, stage) and x.reason != FOLDED]
+
     def _require_drafted(self) -> None:
-        missing = [layer.name for layer in self.layers if layer.quantized and not layer.drafted]
+        missing = self._without("drafted")
         if missing and self.drafted_for:
             names = ", ".join(missing[:3] + ["…"] * (len(missing) > 3))
             raise EvidenceError(
@@ -234,8 +239,7 @@ def collect_evidence(
 ) -> Evidence:
     """Follow every conv and linear from the converted graph to the generated code, by name.
 
-    A layer is recognized by its per-channel weight scale, which is a constant of the matched
-    node and of the generated call.
+    A layer is recognized by its per-channel weight scale, a constant of its call at each stage.
 
     Parameters
     ----------
@@ -249,10 +253,6 @@ def collect_evidence(
         Inputs to compare the outputs on, of the lowered shape.
     draft : Draft, optional
         Of this converted model; by default it is drafted here, as it was lowered.
-
-    Returns
-    -------
-    Evidence
     """
     with torch.no_grad():
         outputs = [flat_output(run(*example_inputs)) for run in (model, converted, lowered)]
@@ -276,7 +276,7 @@ def collect_evidence(
         reached = [call is not None for call in calls]  # matched, generated, drafted
         quantized, reason = layer.scale is not None, layer.reason
         if quantized and not reached[1]:
-            reason = "quantized, but no int8 kernel was generated"
+            reason = FOLDED if layer.constant else "quantized, but no int8 kernel was generated"
         layers.append(LayerEvidence(layer.name, layer.kind, quantized, *reached, reason))
     counters = {kind: f"q{kind}_weight_prepack_matcher_count" for kind in ("conv", "linear")}
     return Evidence(

@@ -13,6 +13,9 @@ from torch._inductor import constant_folding
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
+from xpuqlib.proof.int8_calls import int8_arguments, is_int8_call
+from xpuqlib.proof.stand_ins import exact_int8
+
 __all__ = ["FakeConstants", "move_code", "on_cpu", "prepacked"]
 
 FUSED_ATTENTION = torch.ops.aten._scaled_dot_product_fused_attention_overrideable.default
@@ -100,6 +103,8 @@ class FakeConstants:
         args, kwargs = fx.map_arg((node.args, node.kwargs), self._value)
         if "prepack" in str(node.target) and self.device == "xpu":
             return prepacked(node, args[0])
+        if is_int8_call(node) and self.device == "xpu":  # of constants alone, as in a Swin v2
+            return exact_int8(**int8_arguments(node, args))
         return node.target(*args, **on_cpu(kwargs))
 
 

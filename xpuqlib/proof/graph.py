@@ -26,6 +26,7 @@ AS_FUNCTION = "calls it as a function, so the quantizer sees no module"
 FAST_PATH = "PyTorch's fast path: one operator for all of it"
 FUSED = ("_native_multi_head_attention", "_transformer_encoder_layer_fwd")
 EXPECTED = (UNSUPPORTED, ON_PURPOSE)  # how reasons begin that speak of no mistake
+FOLDED = "it reads constants only: Inductor computes it once, when it compiles"
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,15 @@ class Layer:
         Scale of its int8 weight, ``[out_channels]``; None if input or weight are not quantized.
     reason : str
         Why it is not quantized, where that is known.
+    constant : bool
+        Whether nothing that it reads depends on the model's inputs.
     """
 
     name: str
     kind: str
     scale: torch.Tensor | None
     reason: str
+    constant: bool = False
 
 
 def count_operators(graph_module: fx.GraphModule) -> dict[str, int]:
@@ -60,6 +64,7 @@ def quantizable_layers(graph_module: fx.GraphModule) -> list[Layer]:
     for path, graph in graph_module.named_modules():
         if not isinstance(graph, fx.GraphModule) or path.endswith("_guards_fn"):
             continue
+        fed = _fed_by_inputs(graph.graph)
         for node in graph.graph.nodes:
             kind = layer_kind(node)
             if getattr(node.target, "_opname", "") in FUSED:
@@ -79,7 +84,7 @@ def quantizable_layers(graph_module: fx.GraphModule) -> list[Layer]:
                 reason = f"nn.{caller} {AS_FUNCTION}"
             else:
                 reason = "the quantizer did not annotate it"
-            layers.append(Layer(layer_name(node), kind, scale, reason))
+            layers.append(Layer(layer_name(node), kind, scale, reason, node not in fed))
     return layers
 
 
@@ -108,6 +113,14 @@ def _fused_layers(graph: fx.GraphModule, node: fx.Node) -> list[Layer]:
     linear = [n for n in weights if graph.get_parameter(n.target).dim() == 2]  # no LayerNorm
     reason = f"inside {node.target}, {FAST_PATH}"
     return [Layer(parameter_path(n), "linear", None, reason) for n in linear]
+
+
+def _fed_by_inputs(graph: fx.Graph) -> set[fx.Node]:
+    fed: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or not fed.isdisjoint(node.all_input_nodes):
+            fed.add(node)
+    return fed
 
 
 def _is_kept(node: fx.Node) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 
 import torch
 from torch import fx
@@ -47,15 +48,26 @@ def signed_to_unsigned(graph_module: fx.GraphModule) -> int:
     ]
     for node in signed:
         for other in node.users if node.target is quantize else node.args[:1]:
+            if other.op == "get_attr":  # convert_pt2e has quantized a constant: see below
+                continue
             if other not in signed or other.args[1:6] != node.args[1:6]:
                 cause = f"{node.name} and {other.name} do not share one scale and zero point."
                 fix = "Only quantize–dequantize pairs of convert_pt2e can be lowered on a CPU."
                 raise LoweringError(cause, fix)
     for node in signed:
         x, scale, zero_point, low, high, _ = node.args[:6]
+        if x.op == "get_attr" and node.target is dequantize:
+            x = _unsigned_constant(graph_module, x)
         node.args = (x, scale, zero_point + OFFSET, low + OFFSET, high + OFFSET, torch.uint8)
     graph_module.recompile()
     return len(signed)
+
+
+def _unsigned_constant(graph_module: fx.GraphModule, codes: fx.Node) -> fx.Node:
+    signed, name = attrgetter(codes.target)(graph_module), f"{codes.name}_unsigned"
+    graph_module.register_buffer(name, (signed.to(torch.int16) + OFFSET).to(torch.uint8))
+    with graph_module.graph.inserting_after(codes):
+        return graph_module.graph.get_attr(name)
 
 
 def quantize_above_max_pool(graph_module: fx.GraphModule, everywhere: bool = True) -> int:

@@ -21,7 +21,7 @@ from xpuqlib.names import CONFIGURATIONS
 from xpuqlib.proof.closeness import flat_output, sqnr
 from xpuqlib.proof.draft import Draft, draft_for_xpu
 from xpuqlib.proof.fake_constants import move_code
-from xpuqlib.proof.graph import quantizable_layers
+from xpuqlib.proof.graph import FOLDED, quantizable_layers
 from xpuqlib.proof.program import executed_lines
 from xpuqlib.proof.simulation import simulate
 from xpuqlib.recipe.lowering import lower
@@ -42,6 +42,7 @@ __all__ = [
     "read_recipe",
 ]
 
+NO_CALL = "quantized, but no call in the program"
 _MARK, _VERSIONS = "# recipe: ", "# Versions: "
 
 
@@ -167,7 +168,7 @@ def draft_model(recipe: Recipe) -> DraftedModel:
         fp32, reference = (flat_output(run(*inputs)) for run in (model, converted))
     found, drafted = quantizable_layers(converted), {call.layer for call in draft.calls}
     left = {
-        layer.name: layer.reason or "quantized, but no call in the program"
+        layer.name: layer.reason or (FOLDED if layer.constant else NO_CALL)
         for layer in found
         if layer.name not in drafted
     }
@@ -176,7 +177,7 @@ def draft_model(recipe: Recipe) -> DraftedModel:
         draft=draft,
         layers=len(found),
         left=left,
-        missing=sum(layer.scale is not None for layer in found if layer.name in left),
+        missing=sum(reason == NO_CALL for reason in left.values()),
         sqnr_to_reference=sqnr(reference, simulate(draft, inputs).output),
         sqnr_reference_to_fp32=sqnr(fp32, reference),
     )
