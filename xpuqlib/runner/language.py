@@ -1,0 +1,168 @@
+"""The prose of the lessons in other languages, from the gettext catalogues of the book."""
+
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import nbformat
+from babel.messages.catalog import Catalog
+from babel.messages.pofile import PoFileError, read_po, write_po
+from markdown_it import MarkdownIt
+
+from xpuqlib.errors import ParameterError, RunError, explained
+from xpuqlib.machine.files import write_whole
+
+__all__ = [
+    "behind",
+    "find_language",
+    "passages",
+    "read_catalogue",
+    "renew_catalogues",
+    "translate",
+    "translate_notebook",
+]
+
+LOCALE = Path("docs/locale")
+# Short, and the same whoever writes it: no dates, no names of programs.
+_HEADER = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
+_MARKDOWN = MarkdownIt("commonmark").enable("table")
+
+
+def find_language(name: str, root: Path = Path()) -> Path:
+    """Folder of the catalogues of a language: ``zh`` and ``zh_CN`` name the same.
+
+    Raises
+    ------
+    ParameterError
+        If there is no translation into this language.
+    """
+    known = {path.parent.name: path for path in sorted(root.glob(f"{LOCALE}/*/LC_MESSAGES"))}
+    for language, folder in known.items():
+        if name in (language, language.partition("_")[0]):
+            return folder
+    fix = ", ".join(language.partition("_")[0] for language in known) or "none in this folder"
+    raise ParameterError(f"The lessons are not translated into {name!r}.", f"There is: {fix}.")
+
+
+def read_catalogue(folder: Path, docname: str) -> dict[str, str]:
+    """Read the translations of a page of the book, by their English; empty without a catalogue.
+
+    What is marked as fuzzy is left out: its English changed since it was translated.
+
+    Raises
+    ------
+    RunError
+        If the catalogue cannot be read.
+    """
+    path = folder / f"{docname}.po"
+    catalogue = _read(path) if path.exists() else ()
+    return {m.id: m.string for m in catalogue if m.id and m.string and not m.fuzzy}
+
+
+def _read(path: Path) -> Catalog:
+    fix = "Mend that line, or fetch the file anew: git checkout."
+    with explained((PoFileError, ValueError), f"{path} is no catalogue", fix):
+        return read_po(io.BytesIO(path.read_bytes()), abort_invalid=True)
+
+
+def _found(markdown: str) -> Iterator[tuple[int, int, str]]:
+    """Give first line, line after the last, and text of all that a person reads."""
+    for token in _MARKDOWN.parse(markdown):
+        if token.type == "inline" and token.content and not token.content.startswith("$$"):
+            yield *token.map, token.content
+
+
+def _message(content: str) -> str:
+    return content.replace("\n", " ").strip()  # as Sphinx writes it into a catalogue
+
+
+def passages(markdown: str) -> list[str]:
+    """Headings, paragraphs, items and cells of tables, as they stand in a catalogue.
+
+    Code, HTML blocks and formulas that stand alone are no passages.
+    """
+    return [_message(content) for _, _, content in _found(markdown)]
+
+
+def translate(markdown: str, messages: Mapping[str, str]) -> str:
+    """Put translations in the place of passages; one without translation stays as it is.
+
+    A passage of several lines becomes one line.
+    """
+    lines: list[str | None] = list(markdown.split("\n"))
+    row = column = -1
+    for first, end, content in _found(markdown):
+        column = column if first == row else 0  # a row of a table has several passages
+        row, start = first, content.partition("\n")[0]
+        column = lines[row].index(start, column)
+        before, after = lines[row][:column], lines[row][column + len(start) :]
+        translated = messages.get(_message(content), start)
+        lines[row] = before + translated + after
+        column += len(translated)
+        if _message(content) in messages:
+            lines[row + 1 : end] = [None] * (end - row - 1)
+    return "\n".join(line for line in lines if line is not None)
+
+
+def translate_notebook(
+    notebook: nbformat.NotebookNode, messages: Mapping[str, str]
+) -> tuple[int, int]:
+    """Translate the markdown of a notebook in place, and nothing else of it.
+
+    Returns
+    -------
+    tuple of int
+        How many passages it has, and how many of them stay English.
+    """
+    cells = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+    found = [passage for cell in cells for passage in passages(cell.source)]
+    for cell in cells:
+        cell.source = translate(cell.source, messages)
+    return len(found), sum(passage not in messages for passage in found)
+
+
+def _source(docname: str, root: Path) -> str:
+    """Markdown of a page of the book; a lesson's cells one after the other."""
+    if docname.startswith("lessons/"):
+        path = root / "notebooks" / f"{docname.removeprefix('lessons/')}.ipynb"
+        cells = nbformat.read(path, as_version=4).cells
+        return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    path = root / ("GLOSSARY.md" if docname == "glossary" else f"docs/{docname}.md")
+    return path.read_text(encoding="utf-8")
+
+
+def behind(docname: str, language: str = "zh", root: Path = Path()) -> list[str]:
+    """Passages of a page whose translation is missing, or older than their English.
+
+    Parameters
+    ----------
+    docname : str
+        As Sphinx names it: ``lessons/03_pt2e_default_configuration``, ``glossary``.
+    language : str
+    root : pathlib.Path
+        The project's folder.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such language.
+    """
+    messages = read_catalogue(find_language(language, root), docname)
+    return [passage for passage in passages(_source(docname, root)) if passage not in messages]
+
+
+def renew_catalogues(root: Path = Path()) -> None:
+    """Bring every catalogue up to its page: new passages in, gone ones out, changed ones fuzzy.
+
+    An empty file is a catalogue, too: that is how the translation of a page begins.
+    """
+    for folder in sorted(root.glob(f"{LOCALE}/*/LC_MESSAGES")):
+        for path in sorted(folder.rglob("*.po")):
+            catalogue, template = _read(path), Catalog()
+            for passage in passages(_source(str(path.relative_to(folder).with_suffix("")), root)):
+                template.add(passage)
+            catalogue.update(template, update_creation_date=False)
+            text = io.BytesIO()
+            how = {"omit_header": True, "ignore_obsolete": True, "include_previous": True}
+            write_po(text, catalogue, width=0, **how)
+            write_whole(path, _HEADER.encode() + text.getvalue())
