@@ -19,7 +19,7 @@ TORCH_ipex := "torch==2.8.*" "torchvision==0.23.*"
 
 NBVAL := --nbval-lax --nbval-current-env
 
-.PHONY: run test check claims nbval lint format lab notebooks benchmark benchmark-runner benchmark-sweep \
+.PHONY: run test check claims nbval lint format lab notebooks catalogues benchmark benchmark-runner benchmark-sweep \
 	benchmark-classroom benchmark-explorers benchmark-overhead benchmark-drafts clean
 ifneq ($(TORCH_INDEX),$(RECORDED_INDEX))
 .PHONY: $(STAMP)
@@ -60,6 +60,9 @@ notebooks: $(STAMP) ## execute the lessons in place, on the CPU, as they are com
 	$(BIN)/jupyter nbconvert --to notebook --inplace --CoalesceStreamsPreprocessor.enabled=True \
 		--NotebookExporter.preprocessors=xpuqlib.runner.committed.PaletteFigures \
 		notebooks/*.ipynb # progress bars and figures: once more, now that their output is there
+
+catalogues: $(STAMP) ## bring the translations' catalogues up to the English; what changed is marked fuzzy
+	$(BIN)/python -c "from xpuqlib.runner import renew_catalogues; renew_catalogues()"
 
 benchmark: $(STAMP) ## the speed of int8: against compiled fp32, beside OpenVINO and ONNX Runtime
 	$(BIN)/python benchmarks/speed.py $(ARGS)

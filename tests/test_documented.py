@@ -47,6 +47,11 @@ ELSEWHERE = {
     "xpuq sweep 09 *": ("tests/proof/test_families.py", "efficientnet_b0"),
     "xpuq doctor": ("tests/test_cli.py", 'xpuq("doctor"'),
     "xpuq classroom": ("tests/test_cli.py", '["classroom", "course"'),
+    "xpuq classroom my-course --language zh": (
+        "tests/runner/test_language.py",
+        '["classroom", "course", "--language", "zh"]',
+    ),
+    "xpuq run --language zh": ("tests/runner/test_language.py", '["run", "--language", "zh"'),
     "xpuq classroom --check": ("tests/test_cli.py", '["classroom", "--check"]'),
     "xpuq classroom --check --lessons 03": ("tests/test_cli.py", '["classroom", "--check"]'),
     "xpuq prefetch": ("tests/test_cli.py", '["prefetch", "--model", "resnet18"]'),

@@ -20,6 +20,9 @@ Values = Annotated[
 ]
 Device = Annotated[String, Option(metavar="|".join(DEVICES), help="Short for -p device=….")]
 Out = Annotated[Path | None, Option(help="Folder for results (default: runs/DATE-TIME).")]
+Language = Annotated[
+    String, Option(metavar="zh", help="Of the lessons' text; code and what it shows stay English.")
+]
 GridFile = Annotated[Path | None, Option(help="YAML file with parameters, exclude, include.")]
 Jobs = Annotated[int, Option(min=1, help="Kernels at a time; several disturb each other's times.")]
 Scheduler = Annotated[String, Option(metavar="tcp://HOST:PORT", help="A Dask scheduler.")]

@@ -9,11 +9,12 @@ from babel.messages.catalog import Catalog
 from babel.messages.pofile import PoFileError, read_po, write_po
 from markdown_it import MarkdownIt
 
-from xpuqlib.errors import ParameterError, RunError, explained
+from xpuqlib.errors import ParameterError, explained
 from xpuqlib.machine.files import write_whole
 
 __all__ = [
     "behind",
+    "describe_translation",
     "find_language",
     "passages",
     "read_catalogue",
@@ -104,29 +105,31 @@ def translate(markdown: str, messages: Mapping[str, str]) -> str:
     return "\n".join(line for line in lines if line is not None)
 
 
-def translate_notebook(
-    notebook: nbformat.NotebookNode, messages: Mapping[str, str]
-) -> tuple[int, int]:
-    """Translate the markdown of a notebook in place, and nothing else of it.
+def translate_notebook(notebook: nbformat.NotebookNode, messages: Mapping[str, str]) -> None:
+    """Translate the markdown of a notebook in place, and nothing else of it."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = translate(cell.source, messages)
 
-    Returns
-    -------
-    tuple of int
-        How many passages it has, and how many of them stay English.
-    """
-    cells = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
-    found = [passage for cell in cells for passage in passages(cell.source)]
-    for cell in cells:
-        cell.source = translate(cell.source, messages)
-    return len(found), sum(passage not in messages for passage in found)
+
+def _prose(notebook: Path) -> str:
+    cells = nbformat.read(notebook, as_version=4).cells
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def describe_translation(notebook: Path, catalogues: Path) -> str:
+    """Say how much of a notebook is translated; what is not stays English."""
+    found = passages(_prose(notebook))
+    messages = read_catalogue(catalogues, f"lessons/{notebook.stem}")
+    english = sum(passage not in messages for passage in found)
+    if not english:
+        return f"all {len(found)} passages are translated"
+    return f"{english} of {len(found)} passages are not translated, and stay English"
 
 
 def _source(docname: str, root: Path) -> str:
-    """Markdown of a page of the book; a lesson's cells one after the other."""
     if docname.startswith("lessons/"):
-        path = root / "notebooks" / f"{docname.removeprefix('lessons/')}.ipynb"
-        cells = nbformat.read(path, as_version=4).cells
-        return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        return _prose(root / "notebooks" / f"{docname.removeprefix('lessons/')}.ipynb")
     path = root / ("GLOSSARY.md" if docname == "glossary" else f"docs/{docname}.md")
     return path.read_text(encoding="utf-8")
 

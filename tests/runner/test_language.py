@@ -1,0 +1,285 @@
+"""The lessons in other languages: only prose changes, and no English sentence changes unseen."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+import pytest
+from babel.messages.pofile import read_po
+from conftest import no_torch_in_it, write_lesson
+from markdown_it import MarkdownIt
+from nbformat.v4 import new_code_cell, new_markdown_cell
+from trial import LESSONS, ROOT
+from typer.testing import CliRunner
+
+from xpuqlib.classroom.course import make_course
+from xpuqlib.cli import app
+from xpuqlib.errors import ParameterError, RunError
+from xpuqlib.runner.execution import Job
+from xpuqlib.runner.language import (
+    behind,
+    find_language,
+    passages,
+    read_catalogue,
+    renew_catalogues,
+    translate,
+)
+
+pytestmark = no_torch_in_it
+
+ZH = ROOT / "docs/locale/zh_CN/LC_MESSAGES"
+CATALOGUES = sorted(ZH.rglob("*.po"))
+each_catalogue = pytest.mark.parametrize(
+    "path", CATALOGUES, ids=lambda path: path.relative_to(ZH).with_suffix("").as_posix()
+)
+PAGE = """\
+# A *title*
+
+A paragraph
+of two lines, with `code`.
+
+- an item
+  1. x
+- an item
+
+| a | a |
+|---|---|
+| a | the a |
+
+$$a^2$$
+
+```python
+an_item = "an item"
+```
+
+<div>
+an item
+</div>
+"""
+
+
+def entries(path):
+    return [m for m in read_po(path.open("rb")) if m.id]
+
+
+def prose(path):
+    cells = nbformat.read(path, as_version=4).cells
+    return [cell.source for cell in cells if cell.cell_type == "markdown"]
+
+
+def test_passages_are_what_a_person_reads():
+    paragraph = "A paragraph of two lines, with `code`."
+    assert passages(PAGE) == [
+        "A *title*",
+        paragraph,
+        "an item",
+        "x",
+        "an item",
+        "a",
+        "a",
+        "a",
+        "the a",
+    ]
+    messages = {"A *title*": "T", paragraph: "P `code`", "an item": "I", "a": "aa", "the a": "A"}
+    assert translate(PAGE, messages).splitlines() == [
+        "# T",
+        "",
+        "P `code`",
+        "",
+        "- I",
+        "  1. x",
+        "- I",
+        "",
+        "| aa | aa |",
+        "|---|---|",
+        "| aa | A |",
+        *PAGE.splitlines()[12:],
+    ]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_each_passage_of_a_lesson_is_found_again_in_its_text(path):
+    for text in prose(path):
+        found = passages(text)
+        assert translate(text, {passage: passage for passage in found}) == text
+        turned = translate(text, {passage: f"«{passage}»" for passage in found})
+        assert re.findall("«(.*?)»", turned) == found
+
+
+@each_catalogue
+def test_no_english_sentence_changed_since_it_was_translated(path):
+    docname = path.relative_to(ZH).with_suffix("").as_posix()
+    assert behind(docname, root=ROOT) == []
+    assert {m.id for m in entries(path)} == {*passages(read_page(docname))}
+
+
+def read_page(docname):
+    if docname == "glossary":
+        return (ROOT / "GLOSSARY.md").read_text(encoding="utf-8")
+    return "\n\n".join(prose(ROOT / "notebooks" / f"{docname.removeprefix('lessons/')}.ipynb"))
+
+
+def test_the_first_six_lessons_and_the_glossary_are_translated():
+    names = {path.stem for path in CATALOGUES}
+    assert {"glossary", *(path.stem for path in LESSONS[:6])} <= names
+
+
+def parts(text):
+    """Count what a translation must keep: code, links, formulas; and bold and slanted words."""
+    [inline] = MarkdownIt("commonmark").parseInline(text)
+    found = Counter(re.findall(r"\$[^$]+\$", text))
+    for token in inline.children:
+        if token.type == "code_inline":
+            found[token.content] += 1
+        elif token.type == "link_open":
+            found[token.attrGet("href")] += 1
+        elif token.type == "text":
+            assert "*" not in token.content.replace("20·log10", ""), text
+    return found
+
+
+@each_catalogue
+def test_a_translation_keeps_code_links_and_formulas(path):
+    for message in entries(path):
+        english, translated = parts(message.id), parts(message.string)
+        assert english == translated, message.string
+        assert "\n" not in message.string
+
+
+def test_a_term_has_one_name_everywhere():
+    names = {}
+    for heading, text in read_catalogue(ZH, "glossary").items():
+        slug = re.sub("[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
+        names[slug] = text.partition("（")[0]
+    for path in CATALOGUES:
+        for message in entries(path):
+            for word, term in re.findall(r"\[([^]]+)\]\([^)\s]*#([\w-]+)\)", message.string):
+                assert word.strip("*") in names[term], message.string
+
+
+@pytest.mark.parametrize("path", LESSONS[:6], ids=lambda path: path.stem)
+def test_only_prose_of_a_lesson_changes(path):
+    english, chinese = (
+        nbformat.reads(Job(path, {}, catalogues).task().notebook, as_version=4)
+        for catalogues in (None, ZH)
+    )
+    changed = 0
+    for before, after in zip(english.cells, chinese.cells, strict=True):
+        if before.cell_type == "markdown":
+            changed += before.pop("source") != after.pop("source")
+        assert before == after
+    assert english.metadata == chinese.metadata
+    assert changed == len(prose(path))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with one lesson, two passages of which are translated."""
+    lesson = write_lesson(tmp_path / "notebooks/01_a.ipynb")
+    notebook = nbformat.read(lesson, as_version=4)
+    title = new_markdown_cell("# A lesson\n\nSee [code](../GLOSSARY.md#code-span).", id="title")
+    parameters = new_code_cell("n: int = 1", metadata={"tags": ["parameters"]}, id="parameters")
+    notebook.cells[:0] = [title, parameters]
+    nbformat.write(notebook, lesson)
+    (tmp_path / "GLOSSARY.md").write_text("# Glossary\n\n## Code span\n\nCodes.\n")
+    folder = tmp_path / "docs/locale/zh_CN/LC_MESSAGES"
+    (folder / "lessons").mkdir(parents=True)
+    said = {
+        "lessons/01_a": {"A lesson": "一课", "See [code](../GLOSSARY.md#code-span).": "看。"},
+        "glossary": {"Code span": "码值跨度"},
+    }
+    for docname, messages in said.items():
+        path = folder / f"{docname}.po"
+        path.touch()
+        renew_catalogues(tmp_path)
+        text = path.read_text(encoding="utf-8")
+        for english, chinese in messages.items():
+            entry = f'msgid "{english}"\nmsgstr "'
+            assert entry in text
+            text = text.replace(entry, entry + chinese)
+        path.write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rewrite(path, before, after):
+    text = path.read_text(encoding="utf-8")
+    assert before in text
+    path.write_text(text.replace(before, after), encoding="utf-8")
+
+
+def test_a_changed_sentence_is_behind_until_it_is_looked_at(project):
+    catalogue = project / "docs/locale/zh_CN/LC_MESSAGES/lessons/01_a.po"
+    exercise = "Exercise 1.1: steps"
+    assert behind("lessons/01_a") == [exercise]
+    rewrite(project / "notebooks/01_a.ipynb", "# A lesson", "# A new lesson")
+    assert behind("lessons/01_a") == ["A new lesson", exercise]
+    renew_catalogues()
+    assert behind("lessons/01_a") == ["A new lesson", exercise]
+    text = catalogue.read_text(encoding="utf-8")
+    entry = '#, fuzzy\n#| msgid "A lesson"\nmsgid "A new lesson"\nmsgstr "一课"\n'
+    assert entry in text
+    assert 'msgid "A lesson"\n' not in text.replace(entry, "")
+    rewrite(catalogue, "#, fuzzy\n", "")
+    assert behind("lessons/01_a") == [exercise]
+    renew_catalogues()
+    renewed = catalogue.read_text(encoding="utf-8")
+    renew_catalogues()
+    assert catalogue.read_text(encoding="utf-8") == renewed
+
+
+@pytest.mark.parametrize("name", ["zh", "zh_CN"])
+def test_a_language_has_two_names(project, name):
+    assert find_language(name).parent.name == "zh_CN"
+
+
+@pytest.mark.parametrize("command", [["run", "01"], ["classroom", "course"]])
+def test_an_unknown_language_is_refused_before_anything_is_made(project, command):
+    result = CliRunner().invoke(app, [*command, "--language", "z"])
+    assert isinstance(result.exception, ParameterError)
+    assert "into 'z'.\n  Fix: There is: zh." in str(result.exception)
+    assert not {"runs", "course"} & {path.name for path in project.iterdir()}
+
+
+def test_a_folder_without_catalogues_has_no_language(tmp_path):
+    with pytest.raises(ParameterError, match="none in this folder"):
+        find_language("zh", tmp_path)
+
+
+def test_a_broken_catalogue_is_named(project):
+    catalogue = project / "docs/locale/zh_CN/LC_MESSAGES/lessons/01_a.po"
+    rewrite(catalogue, 'msgstr "一课"', 'mgstr "一课"')
+    with pytest.raises(RunError, match=r"01_a\.po is no catalogue"):
+        behind("lessons/01_a")
+
+
+@pytest.mark.slow
+def test_a_run_says_how_much_stays_english(project):
+    result = CliRunner().invoke(app, ["run", "--language", "zh", "--out", "out"])
+    assert "zh: 1 of 3 passages are not translated, and stay English" in result.output
+    cells = nbformat.read("out/01_a.ipynb", as_version=4).cells
+    assert any("# 一课\n\n看。" in cell.source for cell in cells)
+    assert any("### Exercise 1.1: steps" in cell.source for cell in cells)
+
+
+def test_a_course_has_the_same_code_and_a_translated_glossary(project):
+    result = CliRunner().invoke(app, ["classroom", "course", "--language", "zh"])
+    assert result.exit_code == 0, result.output
+    assert "01_a: 1 of 3 passages" in result.output
+    made = nbformat.read("course/source/01_a/01_a.ipynb", as_version=4)
+    source = nbformat.read("notebooks/01_a.ipynb", as_version=4)
+    assert made.cells[0].source.startswith("# 一课")
+    assert [c for c in made.cells if c.cell_type == "code"] == [
+        c for c in source.cells if c.cell_type == "code"
+    ]
+    glossary = Path("course/GLOSSARY.md").read_text(encoding="utf-8")
+    assert '<a id="code-span"></a>\n\n## 码值跨度\n' in glossary
+
+
+def test_a_course_without_a_language_has_the_glossary_as_it_is(project):
+    make_course(project / "course", [project / "notebooks/01_a.ipynb"])
+    for name in ("GLOSSARY.md", "notebooks/01_a.ipynb"):
+        assert "一课" not in (project / name).read_text(encoding="utf-8")
+    glossary = (project / "course/GLOSSARY.md").read_text(encoding="utf-8")
+    assert glossary == (project / "GLOSSARY.md").read_text(encoding="utf-8")
