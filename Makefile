@@ -19,8 +19,8 @@ TORCH_ipex := "torch==2.8.*" "torchvision==0.23.*"
 
 NBVAL := --nbval-lax --nbval-current-env
 
-.PHONY: run test check claims nbval lint format lab notebooks catalogues benchmark benchmark-runner benchmark-sweep \
-	benchmark-classroom benchmark-explorers benchmark-overhead benchmark-drafts clean
+.PHONY: run test check claims nbval lint format lab notebooks benchmark benchmark-runner benchmark-sweep \
+	benchmark-classroom benchmark-explorers benchmark-overhead benchmark-drafts catalogues clean
 ifneq ($(TORCH_INDEX),$(RECORDED_INDEX))
 .PHONY: $(STAMP)
 endif
@@ -53,6 +53,9 @@ format: $(STAMP)
 lab: $(STAMP) ## JupyterLab on the lessons
 	$(BIN)/jupyter lab notebooks
 
+catalogues: $(STAMP) ## bring the translations' catalogues up to the English; what changed is marked fuzzy
+	$(BIN)/python -c "from xpuqlib.runner import renew_catalogues; renew_catalogues()"
+
 notebooks: $(STAMP) ## execute the lessons in place, on the CPU, as they are committed
 	CUDA_VISIBLE_DEVICES= ONEAPI_DEVICE_SELECTOR='!*:gpu' $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
 		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
@@ -60,9 +63,6 @@ notebooks: $(STAMP) ## execute the lessons in place, on the CPU, as they are com
 	$(BIN)/jupyter nbconvert --to notebook --inplace --CoalesceStreamsPreprocessor.enabled=True \
 		--NotebookExporter.preprocessors=xpuqlib.runner.committed.PaletteFigures \
 		notebooks/*.ipynb # progress bars and figures: once more, now that their output is there
-
-catalogues: $(STAMP) ## bring the translations' catalogues up to the English; what changed is marked fuzzy
-	$(BIN)/python -c "from xpuqlib.runner import renew_catalogues; renew_catalogues()"
 
 benchmark: $(STAMP) ## the speed of int8: against compiled fp32, beside OpenVINO and ONNX Runtime
 	$(BIN)/python benchmarks/speed.py $(ARGS)
