@@ -280,6 +280,7 @@ def check_readable(figure):
     for axes in figure.axes:
         assert axes.get_title() or figure.get_suptitle()
         assert axes.get_xlabel()
+        assert " ".join(axes.get_xlabel().split()) in figure.describe()
     figure.canvas.draw()
 
 
