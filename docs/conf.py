@@ -55,7 +55,10 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_context = {"default_mode": "auto"}
+html_context = {
+    "default_mode": "auto",
+    "both_languages": (Path(__file__).parent / "locale" / "zh_CN").is_dir(),
+}
 
 copybutton_exclude = ".linenos, .gp, .go"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import re
 from pathlib import Path
 
@@ -43,10 +44,12 @@ def reader_copy(lesson: Path) -> nbformat.NotebookNode:
             cells += _answer(cell)
             continue
         if grade.removesuffix("-check") in names:
-            cells.append(_hint(cell.source))
+            cells.insert(-1, _hint(cell.source))  # before the solution
             _fold(cell, "hide-cell", "the check, with what it says of the usual mistakes")
-        elif cell.cell_type == "code" and cell.source.count("import ") > 3:
+        elif cell.cell_type == "code" and "= Claims()" in cell.source:
             _fold(cell, "hide-input", "the imports")
+        elif cell.cell_type == "code" and "RunRecord(" in cell.source:
+            _fold(cell, "hide-input", "what is recorded")
         cells.append(cell)
     notebook.cells = [_described(cell) for cell in cells]
     return notebook
@@ -54,7 +57,7 @@ def reader_copy(lesson: Path) -> nbformat.NotebookNode:
 
 def _answer(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     """Give the student's cell, and the solution with its outputs."""
-    student = cell.copy()
+    student = copy.deepcopy(cell)
     student.source = _REGION.sub(rf"\1{STUB}", cell.source)
     student.outputs, student.id = [], f"{cell.id}-open"
     student.execution_count = None
