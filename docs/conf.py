@@ -45,12 +45,14 @@ html_title = "xpuqlib"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_copy_source = html_show_sourcelink = False
+html_search_scorer = "search.js"
 html_math_renderer = "mathml"
 html_theme_options = {
     "show_nav_level": 1,
     "navigation_with_keys": False,
     "show_prev_next": True,
     "navbar_end": ["language", "theme-switcher"],
+    "article_header_end": ["translation"],
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],

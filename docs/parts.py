@@ -1,6 +1,6 @@
 """What Sphinx lacks for this book: formulas as MathML, links as on GitHub, numbers of lessons."""
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from docutils import nodes
@@ -14,6 +14,7 @@ def setup_parts(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
     app.connect("doctree-read", find_pages)
     app.connect("doctree-read", number_lesson, priority=400)
+    app.connect("html-page-context", mark_translation)
 
 
 def inline_math(writer: Any, node: nodes.math) -> None:
@@ -50,3 +51,16 @@ def number_lesson(app: Sphinx, doctree: nodes.document) -> None:
     folder, _, name = app.env.docname.rpartition("/")
     if folder == "lessons":
         next(doctree.findall(nodes.title)).insert(0, nodes.Text(f"{name[:2]} "))
+
+
+def mark_translation(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
+    """Let a translated page say so where it is behind its English, or not translated at all."""
+    language = app.config.language
+    if language == "en" or doctree is None:
+        return
+    from xpuqlib.runner.language import behind
+
+    catalogue = Path(app.srcdir, "locale", language, "LC_MESSAGES", f"{page}.po")
+    context["translated"] = catalogue.exists()
+    if catalogue.exists():
+        context["behind"] = len(behind(page, language, Path(app.srcdir).parent))
