@@ -18,10 +18,11 @@ from xpuqlib.proof.record import read_record
 from xpuqlib.runner.execution import Job
 from xpuqlib.runner.language import read_catalogue, translate
 
-__all__ = ["Exercise", "make_course", "read_exercises"]
+__all__ = ["Exercise", "course_page", "make_course", "read_exercises", "read_guide"]
 
 HERE = Path(__file__).parent
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+STUB = "pass  # YOUR ANSWER HERE"  # as in nbgrader_config.py
 
 
 @dataclass(frozen=True)
@@ -113,16 +114,33 @@ def _write(course: Path, found: dict[Path, list[Exercise]], catalogues: Path | N
             text = _translated_glossary(text, catalogues) if catalogues else text
             (course / "GLOSSARY.md").write_text(text, encoding="utf-8")
     shutil.copy(HERE / "nbgrader_config.py", course)
-    guide = yaml.safe_load((HERE / "guide.yml").read_text(encoding="utf-8"))
+    for name in ("INSTRUCTOR.md", "README.md"):
+        (course / name).write_text(course_page(name, found), encoding="utf-8")
+
+
+def read_guide() -> dict[str, dict]:
+    """Read what ``guide.yml`` says: of each lesson, of two agendas, and what was measured."""
+    return yaml.safe_load((HERE / "guide.yml").read_text(encoding="utf-8"))
+
+
+def course_page(name: str, found: dict[Path, list[Exercise]]) -> str:
+    """Give the Markdown of a page of a course.
+
+    Parameters
+    ----------
+    name : str
+        ``INSTRUCTOR.md`` or ``README.md``, the page for students.
+    found : dict of pathlib.Path to list of Exercise
+        The lessons of the course.
+    """
+    guide = read_guide()
     sections = "\n".join(_section(lesson, found[lesson], guide) for lesson in found)
     names = "\n".join(f"nbgrader generate_assignment {lesson.stem}" for lesson in found)
     titles = "\n".join(f"- `{lesson.stem}`" for lesson in found)
-    agendas = {name: _agenda(parts, guide) for name, parts in guide["agendas"].items()}
-    for name in ("INSTRUCTOR.md", "README.md"):
-        text = Template((HERE / name).read_text(encoding="utf-8"))
-        values = guide["measured"] | agendas
-        said = text.substitute(values, commands=names, lessons=titles, sections=sections)
-        (course / name).write_text(said, encoding="utf-8")
+    agendas = {key: _agenda(parts, guide) for key, parts in guide["agendas"].items()}
+    text = Template((HERE / name).read_text(encoding="utf-8"))
+    values = guide["measured"] | agendas
+    return text.substitute(values, commands=names, lessons=titles, sections=sections)
 
 
 def _translated_glossary(text: str, catalogues: Path) -> str:
