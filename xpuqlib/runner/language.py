@@ -1,6 +1,7 @@
 """The prose of the lessons in other languages, from the gettext catalogues of the book."""
 
 import io
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -26,6 +27,10 @@ __all__ = [
 LOCALE = Path("docs/locale")
 # Short, and the same whoever writes it: no dates, no names of programs.
 _HEADER = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
+# Of files that are kept; what a build of the book writes into docs/_made is no prose.
+_INCLUDED = re.compile(r"^```{include} (\.\./\S+)", re.MULTILINE)
+# Lines of MyST that CommonMark takes for text; of cards, their titles are.
+_DIRECTIVE = re.compile(r"^:(?:::+\{grid-item-card\} (.*)|::.*|[a-z-]+: .*)$", re.MULTILINE)
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 
@@ -130,8 +135,12 @@ def describe_translation(notebook: Path, catalogues: Path) -> str:
 def _source(docname: str, root: Path) -> str:
     if docname.startswith("lessons/"):
         return _prose(root / "notebooks" / f"{docname.removeprefix('lessons/')}.ipynb")
-    path = root / ("GLOSSARY.md" if docname == "glossary" else f"docs/{docname}.md")
-    return path.read_text(encoding="utf-8")
+    path = root / "docs" / f"{docname}.md"
+    texts = [path.read_text(encoding="utf-8")]
+    # In full: more than the page includes is translated then, and README, too.
+    for name in dict.fromkeys(_INCLUDED.findall(texts[0])):
+        texts.append((path.parent / name).read_text(encoding="utf-8"))
+    return _DIRECTIVE.sub(r"\n\1\n", "\n\n".join(texts))
 
 
 def behind(docname: str, language: str = "zh", root: Path = Path()) -> list[str]:
