@@ -45,7 +45,7 @@ html_title = "xpuqlib"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_copy_source = html_show_sourcelink = False
-html_search_scorer = "search.js"
+html_search_scorer = str(Path(__file__).parent / "search.js")
 html_math_renderer = "mathml"
 html_theme_options = {
     "show_nav_level": 1,
