@@ -1,38 +1,26 @@
 """The lessons in other languages: only prose changes, and no English sentence changes unseen."""
 
-import re
-from collections import Counter
 from pathlib import Path
 
 import nbformat
 import pytest
-from babel.messages.pofile import read_po
 from conftest import no_torch_in_it, write_lesson
-from markdown_it import MarkdownIt
 from nbformat.v4 import new_code_cell, new_markdown_cell
-from trial import LESSONS, ROOT
 from typer.testing import CliRunner
 
 from xpuqlib.classroom.course import make_course
 from xpuqlib.cli import app
 from xpuqlib.errors import ParameterError, RunError
-from xpuqlib.runner.execution import Job
 from xpuqlib.runner.language import (
     behind,
     find_language,
     passages,
-    read_catalogue,
     renew_catalogues,
     translate,
 )
 
 pytestmark = no_torch_in_it
 
-ZH = ROOT / "docs/locale/zh_CN/LC_MESSAGES"
-CATALOGUES = sorted(ZH.rglob("*.po"))
-each_catalogue = pytest.mark.parametrize(
-    "path", CATALOGUES, ids=lambda path: path.relative_to(ZH).with_suffix("").as_posix()
-)
 PAGE = """\
 # A *title*
 
@@ -57,15 +45,6 @@ an_item = "an item"
 an item
 </div>
 """
-
-
-def entries(path):
-    return [m for m in read_po(path.open("rb")) if m.id]
-
-
-def prose(path):
-    cells = nbformat.read(path, as_version=4).cells
-    return [cell.source for cell in cells if cell.cell_type == "markdown"]
 
 
 def test_passages_are_what_a_person_reads():
@@ -98,81 +77,6 @@ def test_passages_are_what_a_person_reads():
     ]
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_each_passage_of_a_lesson_is_found_again_in_its_text(path):
-    for text in prose(path):
-        found = passages(text)
-        assert translate(text, {passage: passage for passage in found}) == text
-        turned = translate(text, {passage: f"«{passage}»" for passage in found})
-        assert re.findall("«(.*?)»", turned) == found
-
-
-@each_catalogue
-def test_no_english_sentence_changed_since_it_was_translated(path):
-    docname = path.relative_to(ZH).with_suffix("").as_posix()
-    assert behind(docname, root=ROOT) == []
-    assert {m.id for m in entries(path)} == {*passages(read_page(docname))}
-
-
-def read_page(docname):
-    if docname == "glossary":
-        return (ROOT / "GLOSSARY.md").read_text(encoding="utf-8")
-    return "\n\n".join(prose(ROOT / "notebooks" / f"{docname.removeprefix('lessons/')}.ipynb"))
-
-
-def test_the_first_six_lessons_and_the_glossary_are_translated():
-    names = {path.stem for path in CATALOGUES}
-    assert {"glossary", *(path.stem for path in LESSONS[:6])} <= names
-
-
-def parts(text):
-    """Count what a translation must keep: code, links, formulas; and bold and slanted words."""
-    [inline] = MarkdownIt("commonmark").parseInline(text)
-    found = Counter(re.findall(r"\$[^$]+\$", text))
-    for token in inline.children:
-        if token.type == "code_inline":
-            found[token.content] += 1
-        elif token.type == "link_open":
-            found[token.attrGet("href")] += 1
-        elif token.type == "text":
-            assert "*" not in token.content, text
-    return found
-
-
-@each_catalogue
-def test_a_translation_keeps_code_links_and_formulas(path):
-    for message in entries(path):
-        english, translated = parts(message.id), parts(message.string)
-        assert english == translated, message.string
-        assert "\n" not in message.string
-
-
-def test_a_term_has_one_name_everywhere():
-    names = {}
-    for heading, text in read_catalogue(ZH, "glossary").items():
-        slug = re.sub("[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
-        names[slug] = text.partition("（")[0]
-    for path in CATALOGUES:
-        for message in entries(path):
-            for word, term in re.findall(r"\[([^]]+)\]\([^)\s]*#([\w-]+)\)", message.string):
-                assert word.strip("*") in names[term], message.string
-
-
-@pytest.mark.parametrize("path", LESSONS[:6], ids=lambda path: path.stem)
-def test_only_prose_of_a_lesson_changes(path):
-    english, chinese = (
-        nbformat.reads(Job(path, {}, catalogues).task().notebook, as_version=4)
-        for catalogues in (None, ZH)
-    )
-    changed = 0
-    for before, after in zip(english.cells, chinese.cells, strict=True):
-        if before.cell_type == "markdown":
-            changed += before.pop("source") != after.pop("source")
-        assert before == after
-    assert english.metadata == chinese.metadata
-    assert changed == len(prose(path))
-
-
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A folder with one lesson, two passages of which are translated."""
@@ -183,8 +87,10 @@ def project(tmp_path, monkeypatch):
     notebook.cells[:0] = [title, parameters]
     nbformat.write(notebook, lesson)
     (tmp_path / "GLOSSARY.md").write_text("# Glossary\n\n## Code span\n\nCodes.\n")
+    included = "```{include} ../GLOSSARY.md\n```\n"
     folder = tmp_path / "docs/locale/zh_CN/LC_MESSAGES"
     (folder / "lessons").mkdir(parents=True)
+    (tmp_path / "docs/glossary.md").write_text(included)
     said = {
         "lessons/01_a": {"A lesson": "一课", "See [code](../GLOSSARY.md#code-span).": "看。"},
         "glossary": {"Code span": "码值跨度"},
@@ -227,6 +133,30 @@ def test_a_changed_sentence_is_behind_until_it_is_looked_at(project):
     renewed = catalogue.read_text(encoding="utf-8")
     renew_catalogues()
     assert catalogue.read_text(encoding="utf-8") == renewed
+
+
+def test_a_page_has_what_it_includes_and_no_directives(project):
+    (project / "docs/index.md").write_text(
+        "# Book\n\n::::{grid} 1 1\n:gutter: 3\n\n:::{grid-item-card} A card\nIts text.\n:::\n"
+        "::::\n\n```{include} ../README.md\n:start-after: Title\n```\n\n"
+        "```{include} _made/rows.md\n```\n"
+    )
+    (project / "README.md").write_text("# Title\n\nA sentence.\n")
+    catalogue = project / "docs/locale/zh_CN/LC_MESSAGES/index.po"
+    catalogue.touch()
+    assert behind("index") == ["Book", "A card", "Its text.", "Title", "A sentence."]
+    renew_catalogues()
+    assert not (project / "README.zh_CN.md").exists()
+    rewrite(catalogue, 'msgid "A sentence."\nmsgstr "', 'msgid "A sentence."\nmsgstr "一句。')
+    renew_catalogues()
+    readme = (project / "README.zh_CN.md").read_text(encoding="utf-8")
+    assert readme == "# Title\n\n一句。\n"
+
+
+def test_a_catalogue_without_its_page_is_named(project):
+    (project / "docs/locale/zh_CN/LC_MESSAGES/gone.po").touch()
+    with pytest.raises(RunError, match="gone is no page"):
+        renew_catalogues()
 
 
 @pytest.mark.parametrize("name", ["zh", "zh_CN"])

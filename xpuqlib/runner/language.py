@@ -133,13 +133,14 @@ def describe_translation(notebook: Path, catalogues: Path) -> str:
 
 
 def _source(docname: str, root: Path) -> str:
-    if docname.startswith("lessons/"):
-        return _prose(root / "notebooks" / f"{docname.removeprefix('lessons/')}.ipynb")
-    path = root / "docs" / f"{docname}.md"
-    texts = [path.read_text(encoding="utf-8")]
-    # In full: more than the page includes is translated then, and README, too.
-    for name in dict.fromkeys(_INCLUDED.findall(texts[0])):
-        texts.append((path.parent / name).read_text(encoding="utf-8"))
+    with explained(OSError, f"{docname} is no page", "Remove its catalogue, or name it anew."):
+        if docname.startswith("lessons/"):
+            return _prose(root / "notebooks" / f"{docname.removeprefix('lessons/')}.ipynb")
+        path = root / "docs" / f"{docname}.md"
+        texts = [path.read_text(encoding="utf-8")]
+        # In full, also where a page includes a part: so all of README is translated.
+        for name in dict.fromkeys(_INCLUDED.findall(texts[0])):
+            texts.append((path.parent / name).read_text(encoding="utf-8"))
     return _DIRECTIVE.sub(r"\n\1\n", "\n\n".join(texts))
 
 
@@ -158,6 +159,8 @@ def behind(docname: str, language: str = "zh", root: Path = Path()) -> list[str]
     ------
     ParameterError
         If there is no such language.
+    RunError
+        If there is no such page.
     """
     messages = read_catalogue(find_language(language, root), docname)
     return [passage for passage in passages(_source(docname, root)) if passage not in messages]
@@ -166,7 +169,13 @@ def behind(docname: str, language: str = "zh", root: Path = Path()) -> list[str]
 def renew_catalogues(root: Path = Path()) -> None:
     """Bring every catalogue up to its page: new passages in, gone ones out, changed ones fuzzy.
 
-    An empty file is a catalogue, too: that is how the translation of a page begins.
+    An empty file is a catalogue, too: that is how the translation of a page begins. README is
+    also written in each language that has the book's first page.
+
+    Raises
+    ------
+    RunError
+        If a catalogue cannot be read, has no page, or cannot be written.
     """
     for folder in sorted(root.glob(f"{LOCALE}/*/LC_MESSAGES")):
         for path in sorted(folder.rglob("*.po")):
@@ -178,3 +187,6 @@ def renew_catalogues(root: Path = Path()) -> None:
             how = {"omit_header": True, "ignore_obsolete": True, "include_previous": True}
             write_po(text, catalogue, width=0, **how)
             write_whole(path, _HEADER.encode() + text.getvalue())
+        if messages := read_catalogue(folder, "index"):
+            readme = (root / "README.md").read_text(encoding="utf-8")
+            write_whole(root / f"README.{folder.parent.name}.md", translate(readme, messages))
