@@ -8,9 +8,10 @@ from conftest import no_torch_in_it, write_lesson
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from typer.testing import CliRunner
 
+from xpuqlib.classroom import grading
 from xpuqlib.classroom.course import make_course
 from xpuqlib.cli import app
-from xpuqlib.errors import ParameterError, RunError
+from xpuqlib.errors import ClassroomError, ParameterError, RunError
 from xpuqlib.runner.language import (
     behind,
     find_language,
@@ -84,7 +85,8 @@ def project(tmp_path, monkeypatch):
     notebook = nbformat.read(lesson, as_version=4)
     title = new_markdown_cell("# A lesson\n\nSee [code](../GLOSSARY.md#code-span).", id="title")
     parameters = new_code_cell("n: int = 1", metadata={"tags": ["parameters"]}, id="parameters")
-    notebook.cells[:0] = [title, parameters]
+    text = new_code_cell('"""\n\nA lesson\n\n"""', id="text")  # of code, so it stays
+    notebook.cells[:0] = [title, parameters, text]
     nbformat.write(notebook, lesson)
     (tmp_path / "GLOSSARY.md").write_text("# Glossary\n\n## Code span\n\nCodes.\n")
     included = "```{include} ../GLOSSARY.md\n```\n"
@@ -129,8 +131,10 @@ def test_a_changed_sentence_is_behind_until_it_is_looked_at(project):
     assert 'msgid "A lesson"\n' not in text.replace(entry, "")
     rewrite(catalogue, "#, fuzzy\n", "")
     assert behind("lessons/01_a") == [exercise]
+    rewrite(project / "notebooks/01_a.ipynb", "See [code](../GLOSSARY.md#code-span).", "")
     renew_catalogues()
     renewed = catalogue.read_text(encoding="utf-8")
+    assert "See" not in renewed
     renew_catalogues()
     assert catalogue.read_text(encoding="utf-8") == renewed
 
@@ -205,6 +209,19 @@ def test_a_course_has_the_same_code_and_a_translated_glossary(project):
     ]
     glossary = Path("course/GLOSSARY.md").read_text(encoding="utf-8")
     assert '<a id="code-span"></a>\n\n## 码值跨度\n' in glossary
+
+
+def test_the_course_that_is_proved_has_the_language(project, monkeypatch):
+    (project / "notebooks/wrong_answers").mkdir()
+    kept = "steps: [{answer: steps = 1, hint: Count}]"
+    (project / "notebooks/wrong_answers/01_a.yml").write_text(kept)
+
+    def stop(folder, lessons, catalogues):
+        raise ClassroomError(catalogues.parent.name, "")
+
+    monkeypatch.setattr(grading, "make_course", stop)
+    result = CliRunner().invoke(app, ["classroom", "--check", "--language", "zh"])
+    assert result.exception.cause == "zh_CN"
 
 
 def test_a_course_without_a_language_has_the_glossary_as_it_is(project):
