@@ -43,6 +43,7 @@ def find_pages(app: Sphinx, doctree: nodes.document) -> None:
         if node.get("reftype") != "myst" or target in pages:
             continue
         stem = PurePosixPath(target).name.removesuffix(".md").removesuffix(".ipynb")
+        stem = "index" if stem == "README" else stem  # the first page includes it
         for name in {stem.lower(), f"lessons/{stem}"} & pages:
             place = {"refdomain": "doc", "reftarget": name}
             node.attributes |= place | {"reftargetid": anchor or node.get("reftargetid")}

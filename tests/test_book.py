@@ -157,6 +157,15 @@ def test_a_reader_finds_it_by_search(words, book, address, tab):
         assert any(FOUND[words] in link for link in links[:10]), links
 
 
+def test_a_reader_finds_a_word_in_chinese(book, address, tab):
+    if "zh/index.html" not in book:
+        pytest.skip("there is no Chinese book: docs/locale/zh_CN is not here")
+    tab.goto(f"{address}zh/search.html?q=零点")
+    tab.wait_for_selector("#search-results li a")
+    links = tab.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
+    assert any("glossary.html" in link for link in links), links
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_picture_for_the_readme(scheme, address, tab, request):
     """Written with --screenshots; otherwise those that are there are looked at."""
