@@ -70,8 +70,8 @@ notebooks: $(STAMP) ## execute the lessons in place, on the CPU, as they are com
 
 book: $(BOOK)/installed-book ## the lessons as a site, in build/book: English, and Chinese
 	mkdir -p build/book && cp docs/redirect.html build/book/index.html
-	$(SPHINX) -d build/book/read/en docs build/book/en
-	$(if $(wildcard docs/locale/zh_CN),$(SPHINX) -d build/book/read/zh -D language=zh_CN docs build/book/zh)
+	$(SPHINX) -d build/read/en docs build/book/en
+	$(if $(wildcard docs/locale/zh_CN),$(SPHINX) -d build/read/zh -D language=zh_CN docs build/book/zh)
 
 benchmark: $(STAMP) ## the speed of int8: against compiled fp32, beside OpenVINO and ONNX Runtime
 	$(BIN)/python benchmarks/speed.py $(ARGS)

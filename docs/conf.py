@@ -5,10 +5,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from pages import make_pages
+from pages import left_out, make_pages
 from parts import setup_parts
 
 from xpuqlib import __version__
+
+HERE = Path(__file__).parent
 
 project = "xpuqlib"
 version = release = __version__
@@ -20,14 +22,14 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["_made", "locale"]
+exclude_patterns = ["_made", "locale", *(f"{page}.md" for page in left_out(HERE))]
 templates_path = ["_templates"]
 
 # The committed outputs are the book: nothing is executed, and no widget is loaded from a network.
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}
 nb_merge_streams = True
-myst_enable_extensions = ["colon_fence", "dollarmath", "substitution"]
+myst_enable_extensions = ["colon_fence", "dollarmath", "tasklist"]
 myst_heading_anchors = 4
 myst_dmath_double_inline = True
 
@@ -45,7 +47,7 @@ html_title = "xpuqlib"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_copy_source = html_show_sourcelink = False
-html_search_scorer = str(Path(__file__).parent / "search.js")
+html_search_scorer = str(HERE / "search.js")
 html_math_renderer = "mathml"
 html_theme_options = {
     "show_nav_level": 1,
@@ -59,7 +61,7 @@ html_theme_options = {
 }
 html_context = {
     "default_mode": "auto",
-    "both_languages": (Path(__file__).parent / "locale" / "zh_CN").is_dir(),
+    "both_languages": (HERE / "locale" / "zh_CN").is_dir(),
 }
 
 copybutton_exclude = ".linenos, .gp, .go"
@@ -67,5 +69,5 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 def setup(app):
     """Write what is made of the code and the lessons, then let Sphinx read it."""
-    make_pages(Path(app.srcdir))
+    make_pages(HERE)
     setup_parts(app)

@@ -21,7 +21,8 @@ from xpuqlib.cli import app, parameters
 
 ROOMS = ("machine", "material", "recipe", "proof", "show", "runner", "classroom")
 PACKAGE = Path(xpuqlib.__file__).parent
-OPTIONAL = ("map", "checklist")  # pages that may not be there
+# Pages that are left out where what they show is not there.
+OPTIONAL = {"checklist": "CHECKLIST.md", "map": "docs/map/index.html"}
 
 
 def make_pages(docs: Path) -> None:
@@ -36,7 +37,7 @@ def make_pages(docs: Path) -> None:
         "_made/toctree.md": toctree([f"lessons/{x.stem}" for x in lessons]),
         "_made/parameters.md": parameters_table(),
         "_made/commands.md": documented.partition("\n## ")[2].join(("## ", "")),
-        "_made/optional.md": toctree([x for x in OPTIONAL if (docs / f"{x}.md").exists()]),
+        "_made/optional.md": toctree([x for x in OPTIONAL if x not in left_out(docs)]),
     }
     made |= {f"lessons/{x.name}": nbformat.writes(reader_copy(x)) for x in lessons}
     made |= {f"api/{room}.md": room_page(PACKAGE / room) for room in ROOMS}
@@ -45,6 +46,11 @@ def make_pages(docs: Path) -> None:
     for path in (*(docs / "lessons").iterdir(), *(docs / "api").iterdir()):
         if path.relative_to(docs).as_posix() not in made:
             path.unlink()  # of a lesson that has another name now
+
+
+def left_out(docs: Path) -> list[str]:
+    """Name the optional pages whose source is missing."""
+    return [page for page, source in OPTIONAL.items() if not (docs.parent / source).exists()]
 
 
 def write_changed(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """What Sphinx lacks for this book: formulas as MathML, links as on GitHub, numbers of lessons."""
 
+import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +16,7 @@ def setup_parts(app: Sphinx) -> None:
     app.connect("doctree-read", find_pages)
     app.connect("doctree-read", number_lesson, priority=400)
     app.connect("html-page-context", mark_translation)
+    app.connect("build-finished", copy_map)
 
 
 def inline_math(writer: Any, node: nodes.math) -> None:
@@ -41,6 +43,7 @@ def find_pages(app: Sphinx, doctree: nodes.document) -> None:
         if node.get("reftype") != "myst" or target in pages:
             continue
         stem = PurePosixPath(target).name.removesuffix(".md").removesuffix(".ipynb")
+        stem = "index" if stem == "README" else stem  # the first page includes it
         for name in {stem.lower(), f"lessons/{stem}"} & pages:
             place = {"refdomain": "doc", "reftarget": name}
             node.attributes |= place | {"reftargetid": anchor or node.get("reftargetid")}
@@ -64,3 +67,11 @@ def mark_translation(app: Sphinx, page: str, template: str, context: dict, doctr
     context["translated"] = catalogue.exists()
     if catalogue.exists():
         context["behind"] = len(behind(page, language, Path(app.srcdir).parent))
+
+
+def copy_map(app: Sphinx, exception: Exception | None) -> None:
+    """Put the map of models beside its page: it is a page of its own, and is not parsed."""
+    source = Path(app.srcdir, "map", "index.html")
+    if source.exists() and app.builder.format == "html" and not exception:
+        (target := Path(app.outdir, "map")).mkdir(exist_ok=True)
+        shutil.copy(source, target)

@@ -58,7 +58,7 @@ def book(tmp_path_factory):
     return {
         path.relative_to(BUILT).as_posix(): path.read_text(encoding="utf-8")
         for path in sorted(BUILT.glob("[a-z][a-z]/**/*.html"))
-        if "_static" not in path.parts
+        if not {"_static", "map"} & {*path.parts}  # the map is a page of its own
     }
 
 
@@ -155,6 +155,15 @@ def test_a_reader_finds_it_by_search(words, book, address, tab):
         tab.wait_for_selector("#search-results li a")
         links = tab.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
         assert any(FOUND[words] in link for link in links[:10]), links
+
+
+def test_a_reader_finds_a_word_in_chinese(book, address, tab):
+    if "zh/index.html" not in book:
+        pytest.skip("there is no Chinese book: docs/locale/zh_CN is not here")
+    tab.goto(f"{address}zh/search.html?q=零点")
+    tab.wait_for_selector("#search-results li a")
+    links = tab.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
+    assert any("glossary.html" in link for link in links), links
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

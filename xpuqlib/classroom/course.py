@@ -135,7 +135,8 @@ def course_page(name: str, found: dict[Path, list[Exercise]]) -> str:
     """
     guide = read_guide()
     sections = "\n".join(_section(lesson, found[lesson], guide) for lesson in found)
-    names = "\n".join(f"nbgrader generate_assignment {lesson.stem}" for lesson in found)
+    indented = "\n   "  # a block of code in a list
+    names = indented.join(f"nbgrader generate_assignment {lesson.stem}" for lesson in found)
     titles = "\n".join(f"- `{lesson.stem}`" for lesson in found)
     agendas = {key: _agenda(parts, guide) for key, parts in guide["agendas"].items()}
     text = Template((HERE / name).read_text(encoding="utf-8"))
