@@ -1,6 +1,7 @@
 // A heading that has all that was typed comes before pages that have its words somewhere.
 Object.assign(Scorer, {
-  score: ([, , , , score, , kind]) => score + (kind === "title" ? 20 : 0),
+  score: ([, , anchor, description, score, , kind]) =>
+    score + (kind === "title" || (anchor && description === null) ? 20 : 0),
 });
 
 // Chinese has no spaces between its words: the browser knows where they are.

@@ -26,10 +26,12 @@ FOUND = {  # what a reader types, and a page that must be among the first result
     "how do I quantize my own model": "questions.html#how-do-i-quantize-my-own-model",
     "why is nothing faster": "questions.html#why-is-nothing-faster",
 }
+# What is wide scrolls inside of itself, and not with the whole page or article.
 TOO_WIDE = """() => {
     const wide = document.documentElement.clientWidth + 1;
-    const scrolls = e => e && (getComputedStyle(e).overflowX !== 'visible'
-        && e !== document.body && e !== document.documentElement || scrolls(e.parentElement));
+    const whole = 'html, body, main, article, .bd-content, .bd-article-container';
+    const scrolls = e => !e.matches(whole)
+        && (getComputedStyle(e).overflowX !== 'visible' || scrolls(e.parentElement));
     return [...document.querySelectorAll('body *')]
         .filter(e => e.getBoundingClientRect().right > wide && e.checkVisibility() && !scrolls(e))
         .map(e => e.outerHTML.slice(0, 200));
