@@ -8,10 +8,13 @@ from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.search.zh import SearchChinese
 
 
 def setup_parts(app: Sphinx) -> None:
     """Register them."""
+    # Sphinx 9.0 puts the English stemmer into a Chinese page, and calls it ChineseStemmer.
+    SearchChinese.language_name = "English"
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
     app.connect("doctree-read", find_pages)
     app.connect("doctree-read", number_lesson, priority=400)
