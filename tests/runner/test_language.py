@@ -177,7 +177,7 @@ def test_an_unknown_language_is_refused_before_anything_is_made(project, command
 
 
 def test_a_folder_without_catalogues_has_no_language(tmp_path):
-    with pytest.raises(ParameterError, match="none in this folder"):
+    with pytest.raises(ParameterError, match="Run from the project"):
         find_language("zh", tmp_path)
 
 

@@ -46,8 +46,9 @@ def find_language(name: str, root: Path = Path()) -> Path:
     for language, folder in known.items():
         if name in (language, language.partition("_")[0]):
             return folder
-    fix = ", ".join(language.partition("_")[0] for language in known) or "none in this folder"
-    raise ParameterError(f"The lessons are not translated into {name!r}.", f"There is: {fix}.")
+    there = ", ".join(language.partition("_")[0] for language in known)
+    fix = f"There is: {there}." if known else "Run from the project's folder."
+    raise ParameterError(f"The lessons are not translated into {name!r}.", fix)
 
 
 def read_catalogue(folder: Path, docname: str) -> dict[str, str]:
