@@ -17,10 +17,14 @@ TORCH_INDEX ?= $(RECORDED_INDEX)
 TORCH_current := "torch>=2.11" "torchvision>=0.26" "torchao>=0.18"
 TORCH_ipex := "torch==2.8.*" "torchvision==0.23.*"
 
+# make book has a venv of its own: it needs no torch.
+BOOK ?= .venv-book
+SPHINX := $(BOOK)/bin/python -m sphinx --fail-on-warning --keep-going --quiet
+
 NBVAL := --nbval-lax --nbval-current-env
 
-.PHONY: run test check claims nbval lint format lab notebooks benchmark benchmark-runner benchmark-sweep \
-	benchmark-classroom benchmark-explorers benchmark-overhead benchmark-drafts clean
+.PHONY: run test check claims nbval lint format lab notebooks book benchmark benchmark-runner benchmark-sweep \
+	benchmark-classroom benchmark-explorers benchmark-overhead benchmark-drafts catalogues clean
 ifneq ($(TORCH_INDEX),$(RECORDED_INDEX))
 .PHONY: $(STAMP)
 endif
@@ -53,6 +57,9 @@ format: $(STAMP)
 lab: $(STAMP) ## JupyterLab on the lessons
 	$(BIN)/jupyter lab notebooks
 
+catalogues: $(STAMP) ## bring the translations' catalogues up to the English; what changed is marked fuzzy
+	$(BIN)/python -c "from xpuqlib.runner import renew_catalogues; renew_catalogues()"
+
 notebooks: $(STAMP) ## execute the lessons in place, on the CPU, as they are committed
 	CUDA_VISIBLE_DEVICES= ONEAPI_DEVICE_SELECTOR='!*:gpu' $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
 		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
@@ -60,6 +67,11 @@ notebooks: $(STAMP) ## execute the lessons in place, on the CPU, as they are com
 	$(BIN)/jupyter nbconvert --to notebook --inplace --CoalesceStreamsPreprocessor.enabled=True \
 		--NotebookExporter.preprocessors=xpuqlib.runner.committed.PaletteFigures \
 		notebooks/*.ipynb # progress bars and figures: once more, now that their output is there
+
+book: $(BOOK)/installed-book ## the lessons as a site, in build/book: English, and Chinese
+	mkdir -p build/book && cp docs/redirect.html build/book/index.html
+	$(SPHINX) -d build/read/en docs build/book/en
+	$(if $(wildcard docs/locale/zh_CN),$(SPHINX) -d build/read/zh -D language=zh_CN docs build/book/zh)
 
 benchmark: $(STAMP) ## the speed of int8: against compiled fp32, beside OpenVINO and ONNX Runtime
 	$(BIN)/python benchmarks/speed.py $(ARGS)
@@ -82,8 +94,8 @@ benchmark-overhead: $(STAMP) ## a call of what lower returns, against the compil
 benchmark-drafts: $(STAMP) ## drafting and simulating the programs of six models for an Intel GPU
 	$(BIN)/python benchmarks/drafts.py $(ARGS)
 
-clean: ## remove both venvs, results and caches of this folder
-	rm -rf .venv .venv-ipex runs build *.egg-info .pytest_cache .ruff_cache
+clean: ## remove the venvs, results and caches of this folder
+	rm -rf .venv .venv-ipex .venv-book docs/_made docs/api docs/lessons runs build *.egg-info .pytest_cache .ruff_cache
 
 $(STAMP): pyproject.toml
 	@if [ -f $(VENV)/torch-index ] && [ "$(TORCH_INDEX)" != "$(RECORDED_INDEX)" ]; then \
@@ -93,4 +105,9 @@ $(STAMP): pyproject.toml
 	@if [ -n "$(TORCH_INDEX)" ]; then set -x; \
 		$(BIN)/python -m pip install $(TORCH_$(TRACK)) --index-url $(TORCH_INDEX); fi
 	$(BIN)/python -m pip install -e ".[$(TRACK),test]"
+	@touch $@
+
+$(BOOK)/installed-book: pyproject.toml
+	$(PYTHON) -m venv $(BOOK)
+	$(BOOK)/bin/python -m pip install -e ".[book]"
 	@touch $@

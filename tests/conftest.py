@@ -47,6 +47,9 @@ def pytest_addoption(parser):
     parser.addoption(
         "--require", choices=["xpu", "cuda"], help="fail, not skip, when this device is missing"
     )
+    parser.addoption(
+        "--screenshots", action="store_true", help="write the README's pictures of the book anew"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist starts its processes
@@ -280,6 +283,7 @@ def check_readable(figure):
     for axes in figure.axes:
         assert axes.get_title() or figure.get_suptitle()
         assert axes.get_xlabel()
+        assert " ".join(axes.get_xlabel().split()) in figure.describe()
     figure.canvas.draw()
 
 

@@ -1,4 +1,4 @@
-"""Every make target, and every command in README and CONTRIBUTING, is run here or named elsewhere.
+"""Every make target, and every command in README, CONTRIBUTING and docs, is run or named here.
 
 Commands are run as they stand there, in a folder that looks like the project from outside: its
 lessons are a line long, and its benchmarks get --smoke.
@@ -20,7 +20,7 @@ from xpuqlib.cli import app
 from xpuqlib.runner import sweeps
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS = "make|xpuq|pip|python|apt|conda|dask|nbgrader"
 PARAMETERS = """\
 device: str = "auto"
@@ -30,6 +30,8 @@ batch_size: int = 8"""
 
 # What is not run here: the file that proves it, and words of it; or nothing, and why.
 ELSEWHERE = {
+    "make book": ("tests/test_book.py", '["make", "book"'),
+    "python -m pytest tests/test_book.py --screenshots": ("tests/test_book.py", "--screenshots"),
     "apt install *": ("", "changes the machine, and needs a network"),
     "conda env create -f environment*.yml": (".github/workflows/xpu.yml", "environment-file:"),
     "conda activate xpuqlib": (".github/workflows/xpu.yml", "activate-environment:"),
@@ -47,6 +49,11 @@ ELSEWHERE = {
     "xpuq sweep 09 *": ("tests/proof/test_families.py", "efficientnet_b0"),
     "xpuq doctor": ("tests/test_cli.py", 'xpuq("doctor"'),
     "xpuq classroom": ("tests/test_cli.py", '["classroom", "course"'),
+    "xpuq classroom my-course --language zh": (
+        "tests/runner/test_language.py",
+        '["classroom", "course", "--language", "zh"]',
+    ),
+    "xpuq run --language zh": ("tests/runner/test_language.py", '["run", "--language", "zh"'),
     "xpuq classroom --check": ("tests/test_cli.py", '["classroom", "--check"]'),
     "xpuq classroom --check --lessons 03": ("tests/test_cli.py", '["classroom", "--check"]'),
     "xpuq prefetch": ("tests/test_cli.py", '["prefetch", "--model", "resnet18"]'),
@@ -124,7 +131,8 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "tests").mkdir()
     for name in ("test_one.py", "test_claims_isa.py"):
         (tmp_path / "tests" / name).write_text("def test_one():\n    pass\n")
-    yaml = re.search(r"```yaml\n# grid.yaml\n(.*?)```", DOCUMENTS[0].read_text(), re.S)
+    sweeps_page = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    yaml = re.search(r"```yaml\n# grid.yaml\n(.*?)```", sweeps_page, re.S)
     (tmp_path / "grid.yaml").write_text(yaml[1])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

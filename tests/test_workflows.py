@@ -49,6 +49,25 @@ def test_xpu_workflow_makes_each_conda_environment():
     assert upload["with"]["path"].rstrip("/") in commands[3]
 
 
+def test_book_workflow_publishes_what_make_book_builds_on_main_alone():
+    job, commands = steps("book.yml", "build")
+    assert commands == ["make book"]
+    assert job["steps"][-1]["with"]["path"] in (ROOT / "Makefile").read_text(encoding="utf-8")
+    deploy, _ = steps("book.yml", "deploy")
+    assert deploy["needs"] == "build"
+    assert deploy["if"] == "github.ref == 'refs/heads/main'"
+    assert deploy["steps"][-1]["uses"].startswith("actions/deploy-pages")
+
+
+def test_book_workflow_may_fail_at_links_to_the_outside():
+    job, commands = steps("book.yml", "links")
+    assert job["continue-on-error"] is True
+    target = commands[0].removeprefix("make ")
+    assert target == ".venv-book/installed-book"  # $(BOOK)/installed-book of the Makefile
+    assert "-b linkcheck docs " in commands[1]
+    assert (ROOT / "docs" / "conf.py").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["xpu", "cuda"])
 def test_a_required_device_that_is_missing_is_a_failure(kind):

@@ -20,6 +20,9 @@ Values = Annotated[
 ]
 Device = Annotated[String, Option(metavar="|".join(DEVICES), help="Short for -p device=….")]
 Out = Annotated[Path | None, Option(help="Folder for results (default: runs/DATE-TIME).")]
+Language = Annotated[
+    String, Option(metavar="zh", help="Of the lessons' text; code and what it shows stay English.")
+]
 GridFile = Annotated[Path | None, Option(help="YAML file with parameters, exclude, include.")]
 Jobs = Annotated[int, Option(min=1, help="Kernels at a time; several disturb each other's times.")]
 Scheduler = Annotated[String, Option(metavar="tcp://HOST:PORT", help="A Dask scheduler.")]
@@ -43,7 +46,7 @@ Whole = Annotated[bool, Option("--check", help="Only compare the caches with the
 TorchvisionNames = Annotated[Strings, Argument(help="Classification models of torchvision.")]
 Programs = Annotated[Path, Option(help="Folder for the programs, a file for each model.")]
 ToCheck = Annotated[Path | None, Option("--check", help="Compare a file with the GPU's program.")]
-Markdown = Annotated[bool, Option("--markdown", help="As in the README.")]
+Markdown = Annotated[bool, Option("--markdown", help="As in the book.")]
 LessonRun = Annotated[Path, Argument(help="Folder 09_your_own_model of a run of lesson 09.")]
 NewFolder = Annotated[Path, Option(help="New folder for the package and all that it needs.")]
 PackageDevice = Annotated[str, Option(metavar="cpu|xpu", help="What the package is for.")]

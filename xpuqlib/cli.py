@@ -64,17 +64,25 @@ def doctor(as_json: arg.AsJson = False) -> None:
 
 @app.command()
 def run(
-    notebooks: arg.Names = None, p: arg.Value = None, device: arg.Device = None, out: arg.Out = None
+    notebooks: arg.Names = None,
+    p: arg.Value = None,
+    device: arg.Device = None,
+    language: arg.Language = None,
+    out: arg.Out = None,
 ) -> None:
     """Execute notebooks in order, each in its own kernel; exit 1 if any failed."""
-    from xpuqlib.runner import execution, kernel, parameters
+    from xpuqlib.runner import describe_translation, execution, find_language, kernel, parameters
 
+    catalogues = find_language(language) if language else None
     values = parameters.split_assignments((p or []) + ([f"device={device}"] if device else []))
-    jobs = execution.plan(execution.find_notebooks(notebooks or []), values)
+    found = execution.find_notebooks(notebooks or [])
+    jobs = execution.plan(found, values, catalogues=catalogues)
     out, results, interrupted = out or _new_folder(), [], False
     try:
         for number, job in enumerate(jobs, start=1):
             CONSOLE.print(f"{number}/{len(jobs)} {job.notebook.stem}", style="bold")
+            if catalogues:
+                say(f"  {language}: {describe_translation(job.notebook, catalogues)}")
             results.append(execution.execute(job, out))
             if results[-1].result == kernel.INTERRUPTED:
                 raise KeyboardInterrupt
@@ -223,20 +231,26 @@ def ship(run: arg.LessonRun, out: arg.NewFolder, device: arg.PackageDevice = "cp
 def classroom(
     folder: arg.CourseFolder = None,
     lessons: arg.Lessons = None,
+    language: arg.Language = None,
     check: arg.Proof = False,
     jobs: arg.Jobs = 1,
 ) -> None:
     """Make an nbgrader course from the lessons, or prove that they grade; exit 1 if not."""
     from xpuqlib.classroom import course, grading
     from xpuqlib.runner.execution import find_notebooks
+    from xpuqlib.runner.language import describe_translation, find_language
 
+    catalogues = find_language(language) if language else None
     if not (folder or check):
         raise ParameterError("No folder is named.", "xpuq classroom DIR, or xpuq classroom --check")
     chosen = find_notebooks(lessons.split(",") if lessons else [])
     if folder:
-        say(f"Course: {course.make_course(folder, chosen)}; begin with its INSTRUCTOR.md")
+        made = course.make_course(folder, chosen, catalogues)
+        for lesson in chosen if catalogues else ():
+            say(f"{lesson.stem}: {describe_translation(lesson, catalogues)}")
+        say(f"Course: {made}; begin with its INSTRUCTOR.md")
     if check:
-        graded = grading.prove(chosen, jobs)
+        graded = grading.prove(chosen, jobs, catalogues)
         shown = graded.assign(ok=[_coloured("ok" if ok else "wrong") for ok in graded["ok"]])
         shown["lesson"] = shown["lesson"].str[:2]
         _print_table(shown.columns, shown.to_numpy())

@@ -24,7 +24,7 @@ matches_nothing = pytest.mark.skipif(RELEASE > (2, 11), reason="seen on torch 2.
 since_2_14 = pytest.mark.skipif(RELEASE < (2, 14), reason="seen since torch 2.14")
 
 
-# The silent failures, numbered as in the README: each must raise here.
+# The silent failures, numbered as in docs/silent_failures.md: each must raise here.
 
 
 @matches_nothing

@@ -36,14 +36,15 @@ def calibrated():
 
 
 def said(explorer):
-    return explorer._repr_mimebundle_()["text/plain"]
+    return explorer._repr_mimebundle_()[0]["text/plain"]
 
 
 @pytest.mark.parametrize("make", [explore, compare])
 def test_where_nobody_listens_there_is_a_figure_and_no_widget(make):
-    bundle = make()._repr_mimebundle_()
+    bundle, metadata = make()._repr_mimebundle_()
     assert bundle.keys() == {"image/png", "text/plain"}
     assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+    assert metadata == {"image/png": {"alt": bundle["text/plain"]}}
 
 
 @pytest.mark.parametrize("listens", [True, False])
@@ -51,7 +52,7 @@ def test_a_front_end_listens_where_it_allows_input(monkeypatch, listens):
     parent = {"content": {"allow_stdin": listens}}
     shell = SimpleNamespace(kernel=SimpleNamespace(get_parent=lambda channel: parent))
     monkeypatch.setattr(explorers, "get_ipython", lambda: shell)
-    bundle = explore()._repr_mimebundle_()
+    bundle, _ = explore()._repr_mimebundle_()
     assert (VIEW in bundle) == listens
     assert "image/png" in bundle  # for GitHub, and for the notebook without its kernel
 

@@ -6,8 +6,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "exercises": ["check"],
-        "course": ["Exercise", "make_course", "read_exercises"],
+        "course": ["Exercise", "course_page", "make_course", "read_exercises", "read_guide"],
         "grading": ["answered", "grade_name", "prove", "wrong_answers"],
+        "reading": ["reader_copy"],
         "caches": ["missing", "prefetch"],
     },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ import yaml
 from xpuqlib.errors import ClassroomError, explained
 from xpuqlib.proof.record import read_record
 from xpuqlib.runner.execution import Job
+from xpuqlib.runner.language import read_catalogue, translate
 
-__all__ = ["Exercise", "make_course", "read_exercises"]
+__all__ = ["Exercise", "course_page", "make_course", "read_exercises", "read_guide"]
 
 HERE = Path(__file__).parent
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+STUB = "pass  # YOUR ANSWER HERE"  # as in nbgrader_config.py
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def read_exercises(lesson: Path) -> list[Exercise]:
     return exercises
 
 
-def make_course(folder: Path, lessons: list[Path]) -> Path:
+def make_course(folder: Path, lessons: list[Path], catalogues: Path | None = None) -> Path:
     """Make a course for ``nbgrader generate_assignment``; it appears whole or not at all.
 
     Parameters
@@ -75,6 +78,8 @@ def make_course(folder: Path, lessons: list[Path]) -> Path:
         New, or empty.
     lessons : list of pathlib.Path
         Each becomes an assignment of its own name.
+    catalogues : pathlib.Path, optional
+        Those of a language (`find_language`), for the prose of lessons and glossary.
 
     Raises
     ------
@@ -88,35 +93,66 @@ def make_course(folder: Path, lessons: list[Path]) -> Path:
     with explained(OSError, f"{folder} cannot be written", "Choose another.", ClassroomError):
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=parent, prefix=".xpuq") as made:
-            _write(Path(made) / "course", found)
+            _write(Path(made) / "course", found, catalogues)
             if folder.is_dir():
                 folder.rmdir()
             (Path(made) / "course").rename(folder)
     return folder
 
 
-def _write(course: Path, found: dict[Path, list[Exercise]]) -> None:
+def _write(course: Path, found: dict[Path, list[Exercise]], catalogues: Path | None) -> None:
     for lesson in found:
         target = course / "source" / lesson.stem / lesson.name
         target.parent.mkdir(parents=True)
-        without_outputs = Job(lesson, {}).task().notebook
+        without_outputs = Job(lesson, {}, catalogues).task().notebook
         for other in found:  # in a course each lesson has a folder of its own
             link = f"]({other.name})"
             without_outputs = without_outputs.replace(link, f"](../{other.stem}/{other.name})")
         target.write_text(f"{without_outputs}\n", encoding="utf-8")
         if (glossary := lesson.absolute().parents[1] / "GLOSSARY.md").exists():
-            shutil.copy(glossary, course)
+            text = glossary.read_text(encoding="utf-8")
+            text = _translated_glossary(text, catalogues) if catalogues else text
+            (course / "GLOSSARY.md").write_text(text, encoding="utf-8")
     shutil.copy(HERE / "nbgrader_config.py", course)
-    guide = yaml.safe_load((HERE / "guide.yml").read_text(encoding="utf-8"))
-    sections = "\n".join(_section(lesson, found[lesson], guide) for lesson in found)
-    names = "\n".join(f"nbgrader generate_assignment {lesson.stem}" for lesson in found)
-    titles = "\n".join(f"- `{lesson.stem}`" for lesson in found)
-    agendas = {name: _agenda(parts, guide) for name, parts in guide["agendas"].items()}
     for name in ("INSTRUCTOR.md", "README.md"):
-        text = Template((HERE / name).read_text(encoding="utf-8"))
-        values = guide["measured"] | agendas
-        said = text.substitute(values, commands=names, lessons=titles, sections=sections)
-        (course / name).write_text(said, encoding="utf-8")
+        (course / name).write_text(course_page(name, found), encoding="utf-8")
+
+
+def read_guide() -> dict[str, dict]:
+    """Read what ``guide.yml`` says: of each lesson, of two agendas, and what was measured."""
+    return yaml.safe_load((HERE / "guide.yml").read_text(encoding="utf-8"))
+
+
+def course_page(name: str, found: dict[Path, list[Exercise]]) -> str:
+    """Give the Markdown of a page of a course.
+
+    Parameters
+    ----------
+    name : str
+        ``INSTRUCTOR.md`` or ``README.md``, the page for students.
+    found : dict of pathlib.Path to list of Exercise
+        The lessons of the course.
+    """
+    guide = read_guide()
+    sections = "\n".join(_section(lesson, found[lesson], guide) for lesson in found)
+    indented = "\n   "  # a block of code in a list
+    names = indented.join(f"nbgrader generate_assignment {lesson.stem}" for lesson in found)
+    titles = "\n".join(f"- `{lesson.stem}`" for lesson in found)
+    agendas = {key: _agenda(parts, guide) for key, parts in guide["agendas"].items()}
+    text = Template((HERE / name).read_text(encoding="utf-8"))
+    values = guide["measured"] | agendas
+    return text.substitute(values, commands=names, lessons=titles, sections=sections)
+
+
+def _translated_glossary(text: str, catalogues: Path) -> str:
+    """Translate the terms, and keep the places that links in lessons lead to."""
+
+    def with_place(heading: re.Match) -> str:
+        place = re.sub("[^a-z0-9 -]", "", heading[1].lower()).replace(" ", "-")
+        return f'<a id="{place}"></a>\n\n{heading[0]}'
+
+    text = re.sub("^## (.+)$", with_place, text, flags=re.MULTILINE)
+    return translate(text, read_catalogue(catalogues, "glossary"))
 
 
 def _agenda(parts: list[dict], guide: dict) -> str:

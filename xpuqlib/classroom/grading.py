@@ -28,7 +28,7 @@ Answers = dict[str, list[dict[str, str]]]  # of each exercise: wrong answers wit
 _REGION = re.compile(rf"^([ \t]*){BEGIN}.*?{END}[^\n]*", re.DOTALL | re.MULTILINE)
 
 
-def prove(lessons: list[Path], jobs: int = 1) -> pandas.DataFrame:
+def prove(lessons: list[Path], jobs: int = 1, catalogues: Path | None = None) -> pandas.DataFrame:
     """Let nbgrader make the release and grade invented students, and compare with what is due.
 
     The students: one who changed nothing, one who wrote the solutions, and one who gave to each
@@ -40,6 +40,8 @@ def prove(lessons: list[Path], jobs: int = 1) -> pandas.DataFrame:
         Notebooks; the wrong answers stand in ``wrong_answers/`` beside them.
     jobs : int
         Lessons graded at the same time.
+    catalogues : pathlib.Path, optional
+        Those of a language, to grade the course in it.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def prove(lessons: list[Path], jobs: int = 1) -> pandas.DataFrame:
     """
     if find_spec("nbgrader") is None:
         raise ClassroomError("nbgrader is not installed.", 'pip install -e ".[classroom]"')
-    work = [(lesson, wrong_answers(lesson), jobs) for lesson in lessons]
+    work = [(lesson, wrong_answers(lesson), jobs, catalogues) for lesson in lessons]
     # nbgrader looks for alembic on the path, where a venv that is not activated has none.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     with mock.patch.dict(os.environ, PATH=path), ThreadPoolExecutor(jobs) as executor:
@@ -85,9 +87,9 @@ def wrong_answers(lesson: Path) -> Answers:
     return kept
 
 
-def _prove_lesson(lesson: Path, wrong: Answers, jobs: int) -> list[tuple]:
+def _prove_lesson(lesson: Path, wrong: Answers, jobs: int, catalogues: Path | None) -> list[tuple]:
     with TemporaryDirectory() as temporary:
-        course = make_course(Path(temporary) / "course", [lesson])
+        course = make_course(Path(temporary) / "course", [lesson], catalogues)
         _nbgrader(course, jobs, "generate_assignment", lesson.stem)
         source, release = (_read(course / kind, lesson) for kind in ("source", "release"))
         first = {name: kept[0] for name, kept in wrong.items()}

@@ -109,7 +109,7 @@ def _devices() -> list[Check]:
     lines = [line for line in probe.stdout.splitlines() if line.startswith("DEVICES=")]
     if not lines:
         last = (probe.stderr.strip().splitlines() or [f"exit code {probe.returncode}"])[-1]
-        fix = "Install the track in a fresh venv (README.md)."
+        fix = "Install the track in a fresh venv (docs/install.md)."
         return [Check("devices", PROBLEM, f"torch does not import: {last}", fix)]
     found = json.loads(lines[0].removeprefix("DEVICES="))
     kind, mode = found[0]["type"], found[0]["mode"]

@@ -100,7 +100,8 @@ def current_track() -> Track:
         if SpecifierSet(track.requires["torch"]).contains(Version(torch).base_version):
             return track
     supported = " or ".join(f"torch{track.requires['torch']}" for track in TRACKS.values())
-    raise TrackError(f"torch {torch} belongs to no track.", f"Install {supported} (README.md).")
+    fix = f"Install {supported} (docs/install.md)."
+    raise TrackError(f"torch {torch} belongs to no track.", fix)
 
 
 def pt2e_home() -> str:

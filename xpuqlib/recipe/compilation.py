@@ -122,7 +122,7 @@ class Compilation:
 def observe_compilation(
     compiled: Callable[..., torch.Tensor], example_inputs: tuple[torch.Tensor, ...]
 ) -> Compilation:
-    """Run a ``torch.compile``d model for the first time, and keep what Inductor did.
+    """Run a model of ``torch.compile`` for the first time, and keep what Inductor did.
 
     Parameters
     ----------

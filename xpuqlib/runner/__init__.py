@@ -25,6 +25,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "finish",
             "run_task",
         ],
+        "language": [
+            "behind",
+            "describe_translation",
+            "find_language",
+            "passages",
+            "read_catalogue",
+            "renew_catalogues",
+            "translate",
+            "translate_notebook",
+        ],
         "execution": ["Job", "execute", "find_notebooks", "plan"],
         "results": [
             "Result",

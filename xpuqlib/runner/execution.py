@@ -10,6 +10,7 @@ from nbconvert.preprocessors import ClearOutputPreprocessor
 from xpuqlib.errors import RunError, TrackError
 from xpuqlib.machine.environment import IPEX, ipex_mismatch
 from xpuqlib.runner.kernel import Task, run_task
+from xpuqlib.runner.language import read_catalogue, translate_notebook
 from xpuqlib.runner.parameters import check_parameters
 from xpuqlib.runner.results import Result, check_folder, store
 
@@ -18,16 +19,19 @@ __all__ = ["Job", "execute", "find_notebooks", "plan"]
 
 @dataclass(frozen=True)
 class Job:
-    """A notebook and its checked parameters."""
+    """A notebook, its checked parameters, and the catalogues of a language for its prose."""
 
     notebook: Path
     parameters: dict[str, Any]
+    catalogues: Path | None = None
 
     def task(self, **fields: Any) -> Task:
         """Make the task of this job, named as its notebook if no name is among the fields."""
         stem = self.notebook.stem
         notebook = nbformat.read(self.notebook, as_version=4)
         ClearOutputPreprocessor().preprocess(notebook, {})
+        if self.catalogues:
+            translate_notebook(notebook, read_catalogue(self.catalogues, f"lessons/{stem}"))
         fields = {"name": stem, "lesson": stem} | fields
         return Task(notebook=nbformat.writes(notebook), parameters=self.parameters, **fields)
 
@@ -56,7 +60,7 @@ def find_notebooks(names: list[str], folder: Path = Path("notebooks")) -> list[P
     return found or everything
 
 
-def plan(notebooks: list[Path], *grid: dict[str, Any]) -> list[Job]:
+def plan(notebooks: list[Path], *grid: dict[str, Any], catalogues: Path | None = None) -> list[Job]:
     """Check every set of parameters with every notebook, before the first kernel starts.
 
     Raises
@@ -68,7 +72,8 @@ def plan(notebooks: list[Path], *grid: dict[str, Any]) -> list[Job]:
     """
     if mismatch := ipex_mismatch():
         raise TrackError(f"{mismatch}.", f"pip uninstall {IPEX}, or see `xpuq doctor`.")
-    return [Job(path, check_parameters(path, values)) for path in notebooks for values in grid]
+    checked = [(path, check_parameters(path, values)) for path in notebooks for values in grid]
+    return [Job(path, values, catalogues) for path, values in checked]
 
 
 def execute(job: Job, out: Path) -> Result:

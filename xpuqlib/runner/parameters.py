@@ -1,4 +1,4 @@
-"""The parameters of the lessons: one schema for the notebooks, the command line and the README."""
+"""The parameters of the lessons: one schema for the notebooks, the command line and the book."""
 
 import ast
 from pathlib import Path

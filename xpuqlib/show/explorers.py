@@ -78,14 +78,14 @@ class Explorer:
         picture = f'<img alt="{said}" style="max-width: 100%; height: auto" src="{source}">'
         self.view.value = f'{picture}<p aria-live="polite" style="line-height: 1.4">{said}</p>'
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         image, text = self._render()
         bundle = {"image/png": image, "text/plain": text}
         if _front_end_listens():
             self._update()
             row = widgets.HBox(list(self.controls.values()), layout={"flex_flow": "row wrap"})
             bundle = widgets.VBox([row, self.view])._repr_mimebundle_() | bundle
-        return bundle
+        return bundle, {"image/png": {"alt": text}}
 
 
 def _front_end_listens() -> bool:

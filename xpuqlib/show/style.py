@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator
 
+from xpuqlib.show.described import DescribedFigure
+
 __all__ = [
     "BLACK",
     "DTYPES",
@@ -37,8 +39,9 @@ DTYPES = {"int8": "#0072B2", "bf16": "#E69F00", "fp32": "#009E73"}
 
 
 def new_figure(*shape: int, **settings: Any) -> tuple[Figure, Any]:
-    """``plt.subplots``, but pyplot shows it only where a cell returns it."""
-    figure, axes = plt.subplots(*shape, layout="constrained", **settings)
+    """``plt.subplots`` of a `DescribedFigure`, which pyplot shows only where a cell returns it."""
+    look = {"FigureClass": DescribedFigure, "layout": "constrained"}
+    figure, axes = plt.subplots(*shape, **look, **settings)
     plt.close(figure)
     return figure, axes
 

@@ -45,4 +45,7 @@ def draw_way(*lit: str) -> Figure:
             axes.annotate("", (place - 0.04, 0.5), (place - 0.16, 0.5), arrowprops=arrow)
     axes.set(xlim=(-0.1, len(STEPS) - 0.1), ylim=(-0.1, 1.1))
     axes.set_axis_off()
+    figure.set_label(
+        f"The way in six steps: {', '.join(STEPS)}. Lit are: {', '.join(lit) or 'none'}."
+    )
     return figure

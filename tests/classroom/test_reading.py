@@ -1,0 +1,43 @@
+"""The reader's version of a lesson: what is folded, and that it comes of the marked source."""
+
+import nbformat
+from trial import each_lesson, student_copy
+
+from xpuqlib.classroom.course import read_exercises
+from xpuqlib.classroom.reading import reader_copy
+
+
+def folded(cell):
+    return {"hide-cell", "hide-input"} & {*cell.metadata.get("tags", [])}
+
+
+@each_lesson
+def test_a_reader_sees_the_students_cells_and_may_open_hint_solution_and_check(lesson):
+    cells = reader_copy(lesson).cells
+    nbformat.validate(nbformat.from_dict(nbformat.v4.new_notebook(cells=cells)))
+    student = {
+        c.metadata.nbgrader.grade_id: c.source
+        for c in student_copy(lesson).cells
+        if "nbgrader" in c.metadata
+    }
+    exercises = read_exercises(lesson)
+    at = [n for n, c in enumerate(cells) if c.source.startswith(":::{dropdown} Hint\n")]
+    assert len(at) == len(exercises)
+    for exercise, n in zip(exercises, at, strict=True):
+        shown, hint, solution, check = cells[n - 1 : n + 3]
+        assert shown.source == student[exercise.name]
+        assert not folded(shown)
+        assert not shown.outputs
+        assert len(hint.source) > len(":::{dropdown} Hint\n\n:::") + 20
+        assert folded(solution)
+        assert solution.source != shown.source
+        assert folded(check)
+        assert check.source == student[exercise.check]
+    assert not any("SOLUTION" in cell.source for cell in cells)
+
+
+@each_lesson
+def test_texts_stay_as_they_are_so_that_translations_fit(lesson):
+    given = [c.source for c in nbformat.read(lesson, 4).cells if c.cell_type == "markdown"]
+    read = [c.source for c in reader_copy(lesson).cells if c.cell_type == "markdown"]
+    assert [text for text in read if not text.startswith(":::{dropdown}")] == given
