@@ -41,3 +41,15 @@ def test_texts_stay_as_they_are_so_that_translations_fit(lesson):
     given = [c.source for c in nbformat.read(lesson, 4).cells if c.cell_type == "markdown"]
     read = [c.source for c in reader_copy(lesson).cells if c.cell_type == "markdown"]
     assert [text for text in read if not text.startswith(":::{dropdown}")] == given
+
+
+@each_lesson
+def test_every_committed_figure_says_what_it_shows(lesson):
+    cells = [cell for cell in reader_copy(lesson).cells if cell.cell_type == "code"]
+    shown = [(c, o) for c in cells for o in c.outputs if "image/png" in o.get("data", {})]
+    assert shown
+    for cell, output in shown:
+        alt = output.metadata["image/png"]["alt"]
+        assert len(alt) > 20
+        assert not alt.startswith("<")
+        assert cell.metadata.mystnb.image.alt == alt  # the book's
