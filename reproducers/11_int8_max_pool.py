@@ -25,6 +25,7 @@ def pool(codes, scale, ceil_mode):
 
 
 codes = torch.arange(2 * 8 * 8, dtype=torch.uint8).reshape(1, 2, 8, 8)
+codes = codes.contiguous(memory_format=torch.channels_last)  # as Inductor wants it
 torch._inductor.config.freezing = True
 with torch.no_grad():
     other, right = torch.compile(pool)(codes, 0.2, False), pool(codes, 0.2, False)
