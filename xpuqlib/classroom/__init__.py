@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "exercises": ["check"],
+        "quiz": ["Guess"],
         "course": ["Exercise", "make_course", "read_exercises"],
         "grading": ["answered", "grade_name", "prove", "wrong_answers"],
         "caches": ["missing", "prefetch"],
