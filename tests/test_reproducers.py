@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 import yaml
@@ -79,3 +80,15 @@ def test_what_is_recorded_is_what_is_expected(release, monkeypatch):
     assert recorded["versions"]["torch"].startswith(f"{release}.")
     verdicts = {number: recorded["runs"][FILES[number].stem]["verdict"] for number in FILES}
     assert verdicts == {number: expected(ROWS[number]) for number in FILES}
+
+
+def test_lesson_12_shows_what_was_recorded():
+    [lesson] = (ROOT / "notebooks").glob("12_*.ipynb")
+    cells = nbformat.read(lesson, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    shown = re.findall(r"\*recorded on torch ([\d.]+)\*, row (\d+): `([^`]*)`", text)
+    recorded = yaml.safe_load((FOLDER / "recorded.yml").read_text(encoding="utf-8"))
+    rows = {int(number) for _, number, _ in shown}
+    assert rows == {number for number, row in ROWS.items() if "not_seen" in row}
+    for release, number, said in shown:
+        assert said == recorded[release]["runs"][FILES[int(number)].stem]["said"]

@@ -104,8 +104,9 @@ def _write(course: Path, found: dict[Path, list[Exercise]]) -> None:
             link = f"]({other.name})"
             without_outputs = without_outputs.replace(link, f"](../{other.stem}/{other.name})")
         target.write_text(f"{without_outputs}\n", encoding="utf-8")
-        if (glossary := lesson.absolute().parents[1] / "GLOSSARY.md").exists():
-            shutil.copy(glossary, course)
+        for page in ("GLOSSARY.md", "CHECKLIST.md"):  # lessons link to them
+            if (linked := lesson.absolute().parents[1] / page).exists():
+                shutil.copy(linked, course)
     shutil.copy(HERE / "nbgrader_config.py", course)
     guide = yaml.safe_load((HERE / "guide.yml").read_text(encoding="utf-8"))
     sections = "\n".join(_section(lesson, found[lesson], guide) for lesson in found)
