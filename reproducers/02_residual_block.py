@@ -1,4 +1,4 @@
-"""Row 2. An export that is not strict, of a block with a residual addition.
+"""Row 2. An export that is not strict, of a ResNet's block: it calls one nn.ReLU twice.
 
 Expected: the two convolutions are quantized.
 Seen since torch 2.14: ValueError, "Input partition has more than one output node".

@@ -13,7 +13,7 @@ from torch import nn
 
 os.environ.pop("AOTI_RUNTIME_CHECK_INPUTS", None)
 torch.manual_seed(0)
-model, x = nn.Linear(16, 16).eval(), torch.randn(4, 16)
+model, x = nn.Softmax(1), torch.randn(4, 16)
 with tempfile.TemporaryDirectory() as folder, torch.no_grad():
     path = torch._inductor.aoti_compile_and_package(
         torch.export.export(model, (x,)), package_path=f"{folder}/m.pt2"

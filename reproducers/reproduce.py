@@ -76,9 +76,9 @@ def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="starts of names, such as 09; all without any")
-    said = "keep verdicts and outputs, in recorded.yml or in FILE"
-    recorded = FOLDER / "recorded.yml"
-    parser.add_argument("--record", nargs="?", type=Path, const=recorded, metavar="FILE", help=said)
+    parser.add_argument("--record", action="store_true", help="keep verdicts and outputs")
+    said = "where --record keeps them; recorded.yml beside this file"
+    parser.add_argument("--to", type=Path, default=FOLDER / "recorded.yml", help=said)
     arguments = parser.parse_args()
     paths = [
         x
@@ -89,7 +89,7 @@ def main() -> None:
         parser.error(f"No reproducer begins with {' or '.join(arguments.names)}. Fix: see {FOLDER}")
     results = run_all(paths)
     if arguments.record:
-        record(results, arguments.record)
+        record(results, arguments.to)
     sys.exit(any(run["verdict"] == "broken" for run in results.values()))
 
 

@@ -33,7 +33,7 @@ def expected(row):
 def runs(tmp_path_factory):
     """All reproducers, run as README says; what each said, by its name."""
     kept = tmp_path_factory.mktemp("reproducers") / "here.yml"
-    command = [sys.executable, FOLDER / "reproduce.py", "--record", kept]
+    command = [sys.executable, FOLDER / "reproduce.py", "--record", "--to", kept]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     child = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert child.returncode == 0, child.stdout + child.stderr
@@ -89,6 +89,6 @@ def test_lesson_12_shows_what_was_recorded():
     shown = re.findall(r"\*recorded on torch ([\d.]+)\*, row (\d+): `([^`]*)`", text)
     recorded = yaml.safe_load((FOLDER / "recorded.yml").read_text(encoding="utf-8"))
     rows = {int(number) for _, number, _ in shown}
-    assert rows == {number for number, row in ROWS.items() if "not_seen" in row}
+    assert rows >= {number for number, row in ROWS.items() if "not_seen" in row}
     for release, number, said in shown:
         assert said == recorded[release]["runs"][FILES[int(number)].stem]["said"]
