@@ -92,3 +92,9 @@ def test_lesson_12_shows_what_was_recorded():
     assert rows >= {number for number, row in ROWS.items() if "not_seen" in row}
     for release, number, said in shown:
         assert said == recorded[release]["runs"][FILES[int(number)].stem]["said"]
+
+
+def test_the_checklist_asks_for_every_row():
+    text = (ROOT / "CHECKLIST.md").read_text(encoding="utf-8")
+    named = re.findall(r"\(([\d, ]+)\)", text)
+    assert sorted(int(n) for numbers in named for n in numbers.split(",")) == sorted(ROWS)
