@@ -96,6 +96,11 @@ activation = torch.randn(64, 32, generator=generator) * channels
 explore_smoothing(activation, torch.randn(16, 32, generator=generator))""",
 ]
 
+GUESSING = """\
+from xpuqlib.classroom import Guess
+
+Guess("Why?", {"nothing": "It is fp32.", "freezing": "It was off."}, right="freezing")"""
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -123,6 +128,7 @@ def lab(tmp_path_factory):
     home = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", home / "notebooks")
     write_notebook(home / "notebooks" / "explorers.ipynb", None, *EXPLORING)
+    write_notebook(home / "notebooks" / "quiz.ipynb", None, GUESSING)
     settings = home / "settings" / "@jupyterlab"
     for name, content in {
         "notebook-extension/tracker": '{"windowingMode": "none"}',  # all cells are on the page
@@ -270,3 +276,17 @@ def test_a_notebook_runs_in_jupyterlab(tab, name):
             inside = "e => e.scrollWidth <= e.closest('.jp-OutputArea-output').clientWidth + 1"
             assert explorer.evaluate(inside)
             explorer.screenshot(path=SHOTS / f"{name}-explorer-{number + 1}.png")
+
+
+def test_a_guess_is_answered_by_keyboard(tab):
+    with opened(tab, "quiz"):
+        tab.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
+        quiz = tab.locator(".jp-OutputArea .widget-vbox")
+        buttons = quiz.locator("button")
+        wait_until(lambda: buttons.all_inner_texts() == ["nothing", "freezing"], 60)
+        assert "It was off." not in quiz.inner_text()
+        for button, said in zip(buttons.all(), ("Not that.", "It was off."), strict=True):
+            assert button.evaluate("element => element.tabIndex") >= 0
+            button.focus()
+            button.press("Enter")
+            wait_until(lambda said=said: said in quiz.inner_text(), 30)

@@ -45,6 +45,10 @@ ELSEWHERE = {
     ),
     "xpuq ship": ("tests/runner/test_shipping.py", '["ship", str(run), "--out"'),
     "xpuq ship *": ("tests/runner/test_shipping.py", '["ship", str(run), "--out"'),
+    "python reproducers/reproduce.py --record": (
+        "tests/test_reproducers.py",
+        'FOLDER / "reproduce.py", "--record"',
+    ),
     "python shipped/run.py": ("tests/runner/test_shipping.py", 'folder / "run.py"'),
     "xpuq sweep 09 *": ("tests/proof/test_families.py", "efficientnet_b0"),
     "xpuq doctor": ("tests/test_cli.py", 'xpuq("doctor"'),

@@ -114,6 +114,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
 def test_links_between_lessons_and_to_the_glossary_work_in_a_course(tmp_path):
     lessons = [write_lesson(tmp_path / "notebooks" / f"0{n}_a.ipynb") for n in (1, 2)]
     (tmp_path / "GLOSSARY.md").write_text("# Glossary\n")
+    (tmp_path / "CHECKLIST.md").write_text("# Checklist\n")
     said = "### Exercise 1.1: steps [next](02_a.ipynb) [code](../GLOSSARY.md#code)"
     break_cell(lessons[0], 0, source=said)
     folder = make_course(tmp_path / "course", lessons)
@@ -124,3 +125,4 @@ def test_links_between_lessons_and_to_the_glossary_work_in_a_course(tmp_path):
     # Copies are handed out beside the course's README, each in the folder of its lesson.
     assert (folder / "01_a" / links[1]).resolve() == folder / "GLOSSARY.md"
     assert (folder / "GLOSSARY.md").exists()
+    assert (folder / "CHECKLIST.md").exists()

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "exercises": ["check"],
         "course": ["Exercise", "course_page", "make_course", "read_exercises", "read_guide"],
+        "quiz": ["Guess"],
         "grading": ["answered", "grade_name", "prove", "wrong_answers"],
         "reading": ["reader_copy"],
         "caches": ["missing", "prefetch"],

@@ -113,6 +113,8 @@ def _write(course: Path, found: dict[Path, list[Exercise]], catalogues: Path | N
             text = glossary.read_text(encoding="utf-8")
             text = _translated_glossary(text, catalogues) if catalogues else text
             (course / "GLOSSARY.md").write_text(text, encoding="utf-8")
+        if (checklist := lesson.absolute().parents[1] / "CHECKLIST.md").exists():
+            shutil.copy(checklist, course)
     shutil.copy(HERE / "nbgrader_config.py", course)
     for name in ("INSTRUCTOR.md", "README.md"):
         (course / name).write_text(course_page(name, found), encoding="utf-8")

@@ -81,14 +81,14 @@ class Explorer:
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         image, text = self._render()
         bundle = {"image/png": image, "text/plain": text}
-        if _front_end_listens():
+        if front_end_listens():
             self._update()
             row = widgets.HBox(list(self.controls.values()), layout={"flex_flow": "row wrap"})
             bundle = widgets.VBox([row, self.view])._repr_mimebundle_() | bundle
         return bundle, {"image/png": {"alt": text}}
 
 
-def _front_end_listens() -> bool:
+def front_end_listens() -> bool:
     """Whether a person may answer: papermill, nbconvert and nbval forbid input in each request."""
     kernel = getattr(get_ipython(), "kernel", None)
     return bool(kernel and kernel.get_parent("shell").get("content", {}).get("allow_stdin"))
