@@ -24,7 +24,7 @@ SPHINX := $(BOOK)/bin/python -m sphinx --fail-on-warning --keep-going --quiet
 NBVAL := --nbval-lax --nbval-current-env
 
 .PHONY: run test check claims nbval lint format lab notebooks book benchmark benchmark-runner benchmark-sweep \
-	benchmark-classroom benchmark-explorers benchmark-overhead benchmark-drafts catalogues clean
+	benchmark-classroom benchmark-explorers benchmark-overhead benchmark-drafts catalogues map clean
 ifneq ($(TORCH_INDEX),$(RECORDED_INDEX))
 .PHONY: $(STAMP)
 endif
@@ -93,6 +93,9 @@ benchmark-overhead: $(STAMP) ## a call of what lower returns, against the compil
 
 benchmark-drafts: $(STAMP) ## drafting and simulating the programs of six models for an Intel GPU
 	$(BIN)/python benchmarks/drafts.py $(ARGS)
+
+map: $(STAMP) ## the recipe on every classification model of torchvision, kept in docs/map; goes on where it was
+	$(BIN)/python benchmarks/map/make.py $(ARGS)
 
 clean: ## remove the venvs, results and caches of this folder
 	rm -rf .venv .venv-ipex .venv-book docs/_made docs/api docs/lessons runs build *.egg-info .pytest_cache .ruff_cache

@@ -30,6 +30,12 @@ batch_size: int = 8"""
 
 # What is not run here: the file that proves it, and words of it; or nothing, and why.
 ELSEWHERE = {
+    "make map": ("tests/test_map.py", '"make.py", "--drafted-only"'),
+    'make map ARGS="*': ("tests/test_map.py", '"make.py", "--drafted-only"'),
+    "xpuq compare docs/map/*": (
+        "tests/runner/test_kept.py",
+        '["compare", str(before), str(after)]',
+    ),
     "make book": ("tests/test_book.py", '["make", "book"'),
     "python -m pytest tests/test_book.py --screenshots": ("tests/test_book.py", "--screenshots"),
     "apt install *": ("", "changes the machine, and needs a network"),

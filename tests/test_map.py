@@ -1,0 +1,76 @@
+"""The map of torchvision's models: made by one command, and still true for eight small ones."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import no_torch_in_it
+
+from xpuqlib.runner.drafts import Recipe, draft_model
+from xpuqlib.runner.kept import read_runs
+
+ROOT = Path(__file__).parent.parent
+MAP = ROOT / "benchmarks" / "map"
+MAPS = sorted((ROOT / "docs" / "map").glob("torch-*.jsonl"))
+SMALL = (
+    "alexnet",
+    "efficientnet_b0",
+    "mnasnet0_5",
+    "mobilenet_v3_small",
+    "regnet_y_400mf",
+    "resnet18",
+    "shufflenet_v2_x0_5",
+    "squeezenet1_1",
+)
+
+
+def counts(results, model):
+    """Layers of a model, and those with an int8 call in the drafted program, by each map."""
+    found = [r.record for r in results if r.parameters["model"] == model and r.record]
+    kinds = [list(record.evidence["counts"].values()) for record in found]
+    return {
+        tuple(sum(kind[stage] for kind in one) for stage in ("in the model", "drafted"))
+        for one in kinds
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", SMALL)
+def test_the_committed_maps_say_what_is_drafted_here(model):
+    made = draft_model(Recipe(model=model, image_size=96, batch_size=2))
+    here = made.layers, made.layers - len(made.left)
+    for path in MAPS:
+        assert counts(read_runs(path), model) == {here}, path.name
+
+
+@pytest.mark.slow
+@no_torch_in_it
+def test_the_command_maps_a_model_and_goes_on_where_it_was(tmp_path):
+    def make(*arguments):
+        command = [sys.executable, MAP / "make.py", "--drafted-only"]
+        folders = ["--out", tmp_path / "runs", "--kept", tmp_path / "kept"]
+        one = ["--models", "squeezenet1_1", "--batch-sizes", "1"]
+        child = subprocess.run([*command, *folders, *one, *arguments], capture_output=True)
+        assert child.returncode == 0, child.stderr[-2000:]
+
+    make()
+    [kept] = (tmp_path / "kept").glob("torch-*.jsonl")
+    [run] = read_runs(kept)
+    assert run.outcome == "drafted"
+    assert counts([run], "squeezenet1_1") == {(26, 26)}
+    assert all(claim.holds for claim in run.record.claims)
+    page = (tmp_path / "kept" / "index.html").read_text(encoding="utf-8")
+    assert "squeezenet1_1<br>26 of 26" in page
+    [executed] = (tmp_path / "runs").glob("*.ipynb")
+    before = executed.stat().st_mtime_ns
+    make()
+    assert executed.stat().st_mtime_ns == before
+
+
+def test_every_map_has_every_classifier_or_is_said_to_be_unfinished():
+    said = (ROOT / "docs" / "map.md").read_text(encoding="utf-8")
+    assert MAPS
+    for path in MAPS:
+        models = {run.parameters["model"] for run in read_runs(path)}
+        assert len(models) >= 80 or f"`{path.name}` is not finished" in said
