@@ -97,9 +97,9 @@ def write_maps(folder: Path, maps: dict[str, pandas.DataFrame]) -> None:
     for version, frame in maps.items():
         write_whole(folder / f"torch-{version}.csv", frame.to_csv(index=False, float_format="%.4g"))
         write_whole(folder / f"torch-{version}.parquet", frame.to_parquet(index=False))
-    newest = next(iter(maps))
-    body = "\n".join([*(_families(v, f) for v, f in maps.items()), _details(maps[newest])])
-    page = PAGE.substitute(version=newest, body=body)
+    fullest = max(maps, key=lambda version: len(maps[version]))  # of two, the newer one
+    body = "\n".join([*(_families(v, f) for v, f in maps.items()), _details(maps[fullest])])
+    page = PAGE.substitute(version=fullest, body=body)
     write_whole(folder / "index.html", page)
 
 

@@ -135,3 +135,10 @@ def test_a_cache_that_can_only_be_read_is_enough(monkeypatch, tmp_path):
     monkeypatch.setattr(models, "FileLock", refused)
     monkeypatch.setattr(models.tempfile, "TemporaryFile", refused)
     assert digits_weights("resnet18") == path
+
+
+def test_a_random_vision_transformer_answers_images_differently():
+    x = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        first, second = load_model("vit_b_32", "random")(x)
+    assert (first - second).abs().max() > 1e-3

@@ -103,7 +103,7 @@ def load_model(
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = _build(name, IMAGENET_CLASSES)
+            model = _with_a_head(_build(name, IMAGENET_CLASSES))
             # Averaged over all batches, in training mode; without that all outputs are equal.
             size = max(64, least_size(name))
             update_bn((torch.randn(8, 3, size, size) for _ in range(4)), model.train())
@@ -136,13 +136,19 @@ def _transformer(name: str, weights: str, seed: int) -> nn.Module:
     elif weights == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = build_transformer(name)
-            head = model.head if name == "text" else model.heads.head
-            nn.init.xavier_normal_(head.weight)  # torchvision's are zeros: all outputs are equal
+            model = _with_a_head(build_transformer(name))
     else:
         model = build_transformer(name)
         kept = digits_weights(name) if name != "text" else _trained("text-reviews", name)
         model.load_state_dict(torch.load(kept, weights_only=True))
+    return model
+
+
+def _with_a_head(model: nn.Module) -> nn.Module:
+    """Give a transformer's head weights: torchvision's are zeros, and all outputs equal."""
+    head = getattr(model, "head", getattr(getattr(model, "heads", None), "head", None))
+    if isinstance(head, nn.Linear) and not head.weight.any():
+        nn.init.xavier_normal_(head.weight)
     return model
 
 
