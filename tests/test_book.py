@@ -144,8 +144,8 @@ def test_every_page_opens_without_a_network_wide_and_narrow_light_and_dark(book,
         for width, scheme in LOOKS if name.startswith("en/") else LOOKS[::3]:
             tab.set_viewport_size({"width": width, "height": 900})
             tab.emulate_media(color_scheme=scheme)
+            tab.wait_for_function("is => document.documentElement.dataset.theme === is", arg=scheme)
             assert tab.evaluate(TOO_WIDE) == [], f"{name}, {scheme}, {width}"
-            assert tab.evaluate("() => document.documentElement.dataset.theme") == scheme
         assert tab.evaluate(BROKEN) == []
         assert tab.complaints == [], name
 
