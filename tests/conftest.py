@@ -47,8 +47,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--require", choices=["xpu", "cuda"], help="fail, not skip, when this device is missing"
     )
-    said = "write the README's pictures of the book anew"
-    parser.addoption("--screenshots", action="store_true", help=said)
+    parser.addoption("--screenshots", action="store_true", help="write the README's pictures anew")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist starts its processes

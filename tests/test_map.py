@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import no_torch_in_it
 
 from xpuqlib.runner.drafts import Recipe, draft_model
@@ -12,7 +13,8 @@ from xpuqlib.runner.kept import read_runs
 
 ROOT = Path(__file__).parent.parent
 MAP = ROOT / "benchmarks" / "map"
-MAPS = sorted((ROOT / "docs" / "map").glob("torch-*.jsonl"))
+KEPT = ROOT / "docs" / "map"
+MAPS = sorted(KEPT.glob("torch-*.jsonl"))
 SMALL = (
     "alexnet",
     "efficientnet_b0",
@@ -37,11 +39,14 @@ def counts(results, model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", SMALL)
-def test_the_committed_maps_say_what_is_drafted_here(model):
+def test_the_committed_map_says_what_is_drafted_here(model):
+    version = ".".join(torch.__version__.split(".")[:2])
+    path = KEPT / f"torch-{version}.jsonl"
+    if not path.exists():
+        pytest.skip(f"there is no map of torch {version} to compare with: make map")
     made = draft_model(Recipe(model=model, image_size=96, batch_size=2))
     here = made.layers, made.layers - len(made.left)
-    for path in MAPS:
-        assert counts(read_runs(path), model) == {here}, path.name
+    assert counts(read_runs(path), model) == {here}
 
 
 @pytest.mark.slow
