@@ -118,7 +118,8 @@ def _families(version: str, frame: pandas.DataFrame) -> str:
 
 
 def _cell(row: pandas.Series) -> str:
-    name, left = html.escape(row["model"]), html.escape(str(row.get("left in floating point", "")))
+    name, left = html.escape(row["model"]), row.get("left in floating point") or row["problems"]
+    left = html.escape(str(left))
     if pandas.isna(row["in the model"]):
         problem = html.escape(row["problems"])
         return f"<span class='cell failed' title='{problem}'>{name}<br>{row['outcome']}</span>"
