@@ -21,9 +21,9 @@ from xpuqlib.machine.environment import current_track
 from xpuqlib.material.data import load_data
 from xpuqlib.material.models import load_model
 from xpuqlib.proof.evidence import Evidence, collect_evidence
+from xpuqlib.recipe.dynamo import patient_dynamo as patient
 from xpuqlib.recipe.lowering import Lowered, lower
 from xpuqlib.recipe.pt2e import (
-    MANY_EXPORTS,
     XPUInductorQuantizer,
     capture,
     convert_pt2e,
@@ -176,12 +176,6 @@ def quantize(captured: fx.GraphModule, *inputs: torch.Tensor) -> fx.GraphModule:
     with torch.no_grad():
         prepared(*inputs)
     return convert_pt2e(prepared)
-
-
-def patient():
-    """Let torch 2.8 export one class as often as the tests of a process do, as ``capture`` does."""
-    limits = {"recompile_limit": MANY_EXPORTS, "accumulated_recompile_limit": MANY_EXPORTS}
-    return torch._dynamo.config.patch(limits)
 
 
 def export(model: nn.Module, x: torch.Tensor, strict: bool = True) -> torch.export.ExportedProgram:

@@ -277,3 +277,10 @@ def test_freezing_around_the_call_changes_nothing(tiny, around):
         with torch._inductor.config.patch(freezing=around):
             assert torch.equal(lowered(x), before)
         assert counters["qconv_weight_prepack_matcher_count"] == freezing
+
+
+def test_many_models_of_one_class_are_lowered():
+    for width in range(2, 13):  # Dynamo's own limit is eight
+        model = nn.Sequential(nn.Linear(width, 4)).eval()
+        lowered = lower(model, (torch.rand(2, width),))
+        assert lowered.compilation.code

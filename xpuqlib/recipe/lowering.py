@@ -19,6 +19,7 @@ from xpuqlib.errors import LoweringError, XpuqWarning
 from xpuqlib.machine.device import MODES, cpu_has_bf16, cpu_has_vnni
 from xpuqlib.machine.environment import pt2e_home
 from xpuqlib.recipe.compilation import Compilation, observe_compilation
+from xpuqlib.recipe.dynamo import patient_dynamo
 from xpuqlib.recipe.passes import (
     keep_max_pools_floating,
     quantize_above_max_pool,
@@ -190,6 +191,7 @@ the SQNR against the Q/DQ reference."""
     with (
         _precision(device, bf16_autocast),
         _settings(freezing),
+        patient_dynamo(),
         torch._inductor.config.patch(fx_graph_cache=False),
         torch._functorch.config.patch(enable_autograd_cache=False),
     ):

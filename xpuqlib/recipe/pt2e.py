@@ -17,6 +17,7 @@ from torch import fx, nn
 
 from xpuqlib.errors import CaptureError
 from xpuqlib.machine.environment import pt2e_home
+from xpuqlib.recipe.dynamo import patient_dynamo
 
 if pt2e_home() == "torchao":
     from torchao.quantization.pt2e import (
@@ -69,9 +70,6 @@ __all__ = [
 ]
 
 
-MANY_EXPORTS = 100_000  # in one process
-
-
 def capture(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> fx.GraphModule:
     """Capture a model as an ATen graph that the XPU quantizer can annotate.
 
@@ -113,13 +111,9 @@ def capture(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> fx.Gr
         fix = "Pass inputs of the shape and dtype that the model takes."
         raise CaptureError(cause, fix) from error
     try:
-        # torch 2.8 counts every export of one class as a recompilation, and gives up after eight.
-        patient = torch._dynamo.config.patch(
-            recompile_limit=MANY_EXPORTS, accumulated_recompile_limit=MANY_EXPORTS
-        )
         # On a data-dependent branch torch prints the graph so far; the error names the line.
         quiet = contextlib.redirect_stderr(io.StringIO())
-        with torch.no_grad(), patient, quiet, _without_fast_path():
+        with torch.no_grad(), patient_dynamo(), quiet, _without_fast_path():
             return torch.export.export(model, tuple(example_inputs), strict=True).module()
     except Exception as error:  # export raises many kinds; each is named and kept as the cause
         first_line = (str(error).strip() or "no message").splitlines()[0]
