@@ -135,7 +135,7 @@ def _details(frame: pandas.DataFrame) -> str:
     shown = frame.drop(
         columns=["track", "matched", "not drafted", "between the int8 kernels"], errors="ignore"
     )
-    shown = shown.loc[:, :"pixels"].round(2).astype(object)
+    shown = shown.loc[:, :"pixels"].assign(problems=frame["problems"]).round(2).astype(object)
     shown = shown.where(shown.notna(), "").map(lambda value: html.escape(str(value)))
     return generate_init_offline_itables_html(itables.options.dt_bundle) + to_html_datatable(
         shown,
