@@ -46,6 +46,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "xpuqlib"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
+html_js_files = [("explorer.js", {"defer": "defer"})]
 html_copy_source = html_show_sourcelink = html_use_index = False
 html_search_scorer = str(HERE / "search.js")
 html_math_renderer = "mathml"

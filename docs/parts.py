@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import yaml
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.addnodes import pending_xref
@@ -18,6 +19,7 @@ def setup_parts(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
     app.connect("doctree-read", find_pages)
     app.connect("doctree-read", number_lesson, priority=400)
+    app.connect("doctree-read", translate_folds)
     app.connect("html-page-context", mark_translation)
     app.connect("build-finished", copy_map)
 
@@ -57,6 +59,20 @@ def number_lesson(app: Sphinx, doctree: nodes.document) -> None:
     folder, _, name = app.env.docname.rpartition("/")
     if folder == "lessons":
         next(doctree.findall(nodes.title)).insert(0, nodes.Text(f"{name[:2]} "))
+
+
+def translate_folds(app: Sphinx, doctree: nodes.document) -> None:
+    """Call the folds of a lesson what they are called in the language of the book."""
+    path = Path(app.srcdir, "locale", app.config.language, "folds.yml")
+    if not path.exists():
+        return
+    names = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for node in doctree.findall(nodes.Element):
+        for key in ("prompt_show", "prompt_hide"):
+            if key in node:
+                node[key] = names.get(node[key], node[key])
+    for text in [text for text in doctree.findall(nodes.Text) if text == "Hint"]:
+        text.parent.replace(text, nodes.Text(names["Hint"]))
 
 
 def mark_translation(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:

@@ -103,6 +103,15 @@ def test_every_lesson_is_a_page_and_has_its_minutes_on_the_first_one(book):
         assert f"notebooks/{path.name}" in (ROOT / "docs" / "lessons.md").read_text("utf-8")
 
 
+def test_folds_have_chinese_names_in_the_chinese_book(book):
+    lessons = [text for name, text in book.items() if name.startswith("zh/lessons/")]
+    for text in lessons:
+        names = re.findall(r'<p class="(?:collapsed|expanded) admonition-title">(.*?)</p>', text)
+        assert names
+        assert [name for name in names if name.isascii()] == []
+        assert "提示" in text
+
+
 def test_every_internal_link_leads_to_a_place(book):
     ids = {name: {*re.findall(r'\bid="([^"]+)"', text)} for name, text in book.items()}
     links, seen = set(), 0
@@ -133,7 +142,7 @@ def test_every_image_says_what_it_shows(book):
 
 def test_no_page_is_over_two_megabytes(book):
     for name, text in book.items():
-        images = {*re.findall(r'<img\b[^>]*\bsrc="([^"]+)"', text)}
+        images = {*re.findall(r'<img\b[^>]*\bsrc="(?!data:)([^"]+)"', text)}
         sizes = [(BUILT / urljoin(name, x)).stat().st_size for x in images]
         assert len(text.encode()) + sum(sizes) < 2e6, name
 
@@ -148,6 +157,22 @@ def test_every_page_opens_without_a_network_wide_and_narrow_light_and_dark(book,
             assert tab.evaluate(TOO_WIDE) == [], f"{name}, {scheme}, {width}"
         assert tab.evaluate(BROKEN) == []
         assert tab.complaints == [], name
+
+
+def test_the_slider_of_an_explorer_moves_by_keyboard_and_needs_no_kernel(address, tab):
+    for name in ("03_pt2e_default_configuration", "09_your_own_model", "11_transformers"):
+        tab.goto(f"{address}en/lessons/{name}.html")
+        explorer = tab.locator(".explorer").first
+        slider, figure, said = (explorer.locator(x) for x in ("input", "img", "p"))
+        assert explorer.locator("label").inner_text().strip()
+        seen = set()
+        for key in ("", "ArrowRight", "Home", "End"):
+            if key:
+                slider.press(key)
+            seen.add((figure.get_attribute("src"), said.inner_text()))
+            assert figure.get_attribute("alt") == said.inner_text()
+        assert len(seen) == 4, name
+        assert tab.complaints == []
 
 
 @pytest.mark.parametrize("words", FOUND)

@@ -1,7 +1,12 @@
 """The reader's version of a lesson: what is folded, and that it comes of the marked source."""
 
+import json
+import re
+from html import unescape
+
 import nbformat
-from trial import each_lesson, student_copy
+import pytest
+from trial import LESSONS, each_lesson, student_copy
 
 from xpuqlib.classroom.course import read_exercises
 from xpuqlib.classroom.reading import reader_copy
@@ -53,3 +58,18 @@ def test_every_committed_figure_says_what_it_shows(lesson):
         assert len(alt) > 20
         assert not alt.startswith("<")
         assert cell.metadata.mystnb.image.alt == alt  # the book's
+
+
+@pytest.mark.parametrize("number", ["03", "09", "11"])
+def test_a_slider_moves_over_the_figures_that_were_made(number):
+    [lesson] = [path for path in LESSONS if path.name.startswith(number)]
+    outputs = [o for c in reader_copy(lesson).cells if c.cell_type == "code" for o in c.outputs]
+    pages = [o.data["text/html"] for o in outputs if "text/html" in o.get("data", {})]
+    explorers = [page for page in pages if 'class="explorer"' in page]
+    assert explorers
+    for page in explorers:
+        states = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
+        last, start = map(int, re.search(r'max="(\d+)" value="(\d+)"', page).groups())
+        assert last == len(states) - 1
+        assert unescape(re.search(r'<img alt="([^"]*)"', page)[1]) == states[start]["text"]
+        assert len({state["text"] for state in states}) == len(states)

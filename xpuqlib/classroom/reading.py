@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import copy
+import json
 import re
+from html import escape
 from pathlib import Path
 
 import nbformat
 
 from xpuqlib.classroom.course import BEGIN, END, STUB, read_exercises
 from xpuqlib.proof.record import MIME_TYPE
+from xpuqlib.show.states import MIME_TYPE as STATES
 
 __all__ = ["reader_copy"]
 
@@ -88,8 +91,23 @@ def _fold(cell: nbformat.NotebookNode, tag: str, what: str) -> None:
 def _described(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Leave of each output what a book shows, and say of a figure what it shows."""
     for output in cell.get("outputs", []):
-        output.get("data", {}).pop(MIME_TYPE, None)
+        data = output.get("data", {})
+        data.pop(MIME_TYPE, None)
+        if STATES in data:
+            data["text/html"] = _explorer(**data.pop(STATES))
         alt = output.get("metadata", {}).get("image/png", {}).get("alt")
         if alt:
             cell.metadata["mystnb"] = cell.metadata.get("mystnb", {}) | {"image": {"alt": alt}}
     return cell
+
+
+def _explorer(label: str, start: int, states: list[dict[str, str]]) -> str:
+    """Give a slider over the figures that were made; ``explorer.js`` moves it."""
+    state, last = states[start], len(states) - 1
+    kept = json.dumps(states).replace("</", r"<\/")
+    return f"""<div class="explorer">
+<label hidden>{escape(label)} <input type="range" max="{last}" value="{start}"><output></output></label>
+<img alt="{escape(state["text"])}" src="data:image/png;base64,{state["image"]}">
+<p aria-live="polite">{escape(state["text"])}</p>
+<script type="application/json">{kept}</script>
+</div>"""

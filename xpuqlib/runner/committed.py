@@ -1,12 +1,11 @@
 """What a lesson goes through before it is committed, after its execution: smaller figures."""
 
-import base64
-import io
 from typing import Any
 
 import nbformat
 from nbconvert.preprocessors import Preprocessor
-from PIL import Image
+
+from xpuqlib.show.states import smaller_png
 
 __all__ = ["PaletteFigures"]
 
@@ -23,14 +22,6 @@ class PaletteFigures(Preprocessor):
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if "image/png" in data:
-                data["image/png"] = min(data["image/png"], _smaller(data["image/png"]), key=len)
+                png = data["image/png"]
+                data["image/png"] = min(png, smaller_png(png, COLOURS), key=len)
         return cell, resources
-
-
-def _smaller(encoded: str) -> str:
-    image = Image.open(io.BytesIO(base64.b64decode(encoded)))
-    page = Image.new("RGB", image.size, "white")  # a palette knows no transparency
-    page.paste(image, mask=image.getchannel("A") if image.mode == "RGBA" else None)
-    buffer = io.BytesIO()
-    page.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, format="png", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()

@@ -23,6 +23,7 @@ from xpuqlib.recipe.calibration import observers
 from xpuqlib.recipe.layers import layer_kind, layer_name
 from xpuqlib.show import figures
 from xpuqlib.show.bars import draw_bars
+from xpuqlib.show.states import MIME_TYPE, possible_values, smaller_png
 from xpuqlib.show.style import BLACK, SKY, VERMILLION, new_figure, plain_log_ticks
 
 __all__ = ["Explorer", "browse_layers", "compare_recipes", "explore_quantization"]
@@ -35,6 +36,9 @@ WIDE = {"style": {"description_width": "initial"}, "layout": {"width": "26em"}}
 
 class Explorer:
     """A figure with controls, each reachable by keyboard; as the value of a cell it shows itself.
+
+    Where no front end listens it is a plain figure, and with one slider of at most 30 values the
+    output also holds what each of them shows, from which the book makes a slider.
 
     Parameters
     ----------
@@ -51,8 +55,9 @@ class Explorer:
         for control in controls.values():
             control.observe(self._update, "value")
 
-    def _render(self) -> tuple[str, str]:
-        figure, text = self.draw(**{name: c.value for name, c in self.controls.items()})
+    def _render(self, **values: Any) -> tuple[str, str]:
+        chosen = {name: control.value for name, control in self.controls.items()} | values
+        figure, text = self.draw(**chosen)
         # Labels take most of the time: few, and not measured for the title.
         for axes in figure.axes:
             axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -85,7 +90,18 @@ class Explorer:
             self._update()
             row = widgets.HBox(list(self.controls.values()), layout={"flex_flow": "row wrap"})
             bundle = widgets.VBox([row, self.view])._repr_mimebundle_() | bundle
+        elif values := possible_values(self.controls):
+            bundle[MIME_TYPE] = self._states(values)
         return bundle, {"image/png": {"alt": text}}
+
+    def _states(self, values: list[Any]) -> dict[str, Any]:
+        """Figure and sentence for each value of the one slider, for a page without a kernel."""
+        [(name, slider)] = self.controls.items()
+        states = []
+        for value in values:
+            image, text = self._render(**{name: value})
+            states.append({"value": str(value), "text": text, "image": smaller_png(image, 32)})
+        return {"label": slider.description, "start": values.index(slider.value), "states": states}
 
 
 def front_end_listens() -> bool:
