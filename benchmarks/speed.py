@@ -6,14 +6,22 @@ models, with the same weights and calibration batches in int8 by each library, o
 The others keep their defaults, apart from the number of threads, asymmetric activations (NNCF's
 mixed preset, uint8 for ONNX Runtime) and weights per channel, as this kit's default configuration
 has. With AMX, OpenVINO computes in bfloat16 what is not int8; the table says so.
+
+Then our package and OpenVINO's model are timed again, each alone in a process, which keeps a CPU's
+caches warm; and the package once more where tcmalloc or jemalloc is installed, with that in the
+place of glibc's malloc, and huge pages for large tensors. OpenVINO's process crashes with either.
 `pip install -e ".[peers]"` brings them; without it the table holds only this kit.
 """
 
 import contextlib
+import ctypes.util
 import importlib.util
 import itertools
+import json
 import logging
 import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -47,6 +55,7 @@ from xpuqlib.runner.execution import execute, find_notebooks, plan
 
 PARAMETERS = {"model": "resnet18", "weights": "random", "batch_size": 32, "image_size": 224}
 PEERS = {"OpenVINO": ("openvino", "nncf"), "ONNX Runtime": ("onnxruntime", "onnx")}
+ALLOCATORS = ("tcmalloc_minimal", "jemalloc")  # Debian: libtcmalloc-minimal4, libjemalloc2
 OURS, PACKAGED = "xpuqlib, compiled", "xpuqlib, package"
 MODELS = ("resnet18", "resnet50", "mobilenet_v2")
 CPU = torch.device("cpu")
@@ -69,8 +78,8 @@ def against_fp32(notebook: Path, parameters: dict[str, object], out: Path) -> No
     print(f"quantized against compiled fp32: {ratio:.2f} times as fast")
 
 
-def with_xpuqlib(model: nn.Module, data: ImageData) -> dict[str, Made]:
-    """Quantize as the lessons do, then compile in this process, and as a package."""
+def with_xpuqlib(model: nn.Module, data: ImageData, path: Path) -> dict[str, Made]:
+    """Quantize as the lessons do, then compile in this process, and as a package at `path`."""
     quantizer = XPUInductorQuantizer()
     quantizer.set_global(get_default_xpu_inductor_quantization_config())
     prepared = prepare_pt2e(capture(model, (data.example,)), quantizer)
@@ -78,16 +87,15 @@ def with_xpuqlib(model: nn.Module, data: ImageData) -> dict[str, Made]:
     converted = convert_pt2e(prepared)
     lowered = lower(converted, (data.example,))
     convolutions = sum("conv" in call.operator for call in lowered.compilation.generated)
-    with tempfile.TemporaryDirectory() as name:
-        path = write_package(converted, (data.example,), Path(name) / "model.pt2")
-        in_package = read_package(path).int8_calls
-        package = torch._inductor.aoti_load_package(str(path))
+    write_package(converted, (data.example,), path)
+    in_package = read_package(path).int8_calls
+    package = torch._inductor.aoti_load_package(str(path))
     packaged = sum(n for operator, n in in_package.items() if "conv" in operator)
     return {OURS: (lowered, convolutions, "fp32"), PACKAGED: (package, packaged, "fp32")}
 
 
-def with_openvino(model: nn.Module, data: ImageData) -> Made:
-    """Quantize with NNCF and compile for the CPU."""
+def with_openvino(model: nn.Module, data: ImageData, path: Path) -> Made:
+    """Quantize with NNCF, keep it at `path`, and compile for the CPU."""
     import nncf
     import openvino
 
@@ -96,6 +104,7 @@ def with_openvino(model: nn.Module, data: ImageData) -> Made:
     batches = nncf.Dataset(data.calibration, lambda batch: batch.contiguous().numpy())
     preset = nncf.QuantizationPreset.MIXED
     quantized = nncf.quantize(converted, batches, preset=preset, subset_size=len(data.calibration))
+    openvino.save_model(quantized, path, compress_to_fp16=False)
     threads = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     compiled = openvino.compile_model(quantized, "CPU", threads)
     infos = [operator.get_rt_info() for operator in compiled.get_runtime_model().get_ops()]
@@ -109,7 +118,7 @@ def with_openvino(model: nn.Module, data: ImageData) -> Made:
     return call, convolutions, rest
 
 
-def with_onnx_runtime(model: nn.Module, data: ImageData) -> Made:
+def with_onnx_runtime(model: nn.Module, data: ImageData, path: Path) -> Made:
     """Export, quantize statically (Q/DQ, uint8 and int8 weights) and load for the CPU."""
     import onnx
     import onnxruntime
@@ -172,15 +181,51 @@ def native_stdout(path: Path) -> Iterator[None]:
             os.close(kept)
 
 
-def side_by_side(name: str, batch_size: int, image_size: int, images: int, seconds: float) -> None:
+def other_allocator() -> str | None:
+    """Find a library that can take the place of glibc's malloc."""
+    return next(filter(None, map(ctypes.util.find_library, ALLOCATORS)), None)
+
+
+def alone(model: Path, x: torch.Tensor, seconds: float, allocator: str | None) -> list[float]:
+    """Time calls of a model in a process of its own, in seconds."""
+    kept = model.with_name("x.pt")
+    torch.save(x.clone(), kept)  # without the other images of its storage
+    settings = {"LD_PRELOAD": allocator, "THP_MEM_ALLOC_ENABLE": "1"} if allocator else {}
+    command = [sys.executable, Path(__file__).with_name("alone.py"), model, kept, str(seconds)]
+    child = subprocess.run(
+        command, env=os.environ | settings, capture_output=True, text=True, check=True
+    )
+    return json.loads(child.stdout)
+
+
+def each_alone(folder: Path, x: torch.Tensor, seconds: float) -> None:
+    """Print the median of each model alone in a process; they take turns, twice."""
+    ways = {PACKAGED: ("model.pt2", None)}
+    if library := other_allocator():
+        ways[f"{PACKAGED}, {library}"] = ("model.pt2", library)
+    if (folder / "model.xml").exists():
+        ways["OpenVINO"] = ("model.xml", None)
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for name, (model, allocator) in [*ways.items()] * 2:
+        times[name] += alone(folder / model, x, seconds / 2, allocator)
+    medians = {name: statistics.median(found) for name, found in times.items()}
+    fastest = min(medians.values())
+    said = (f"{name} {1000 * t:.2f} ms ({t / fastest:.2f})" for name, t in medians.items())
+    print(f"Alone in a process: {', '.join(said)}.")
+
+
+def side_by_side(
+    name: str, batch_size: int, image_size: int, images: int, seconds: float, folder: Path
+) -> None:
     """Print one table: medians of calls that take turns, and SQNR to fp32 on the same images."""
     batches = max(1, images // batch_size)
     sizes = {"batch_size": batch_size, "image_size": image_size, "calibration_batches": batches}
     data, model = load_data("digits", weights="random", **sizes), load_model(name, "random")
     total = sum(isinstance(module, nn.Conv2d) for module in model.modules())
     ways = {"OpenVINO": with_openvino, "ONNX Runtime": with_onnx_runtime}
-    made = with_xpuqlib(model, data)
-    made |= {name: way(model, data) for name, way in ways.items() if not missing(name)}
+    made = with_xpuqlib(model, data, folder / "model.pt2")
+    other = folder / "model.xml"
+    made |= {name: way(model, data, other) for name, way in ways.items() if not missing(name)}
     x = data.images[:batch_size]
     # Each gets the same images in the memory layout that it takes without a copy.
     inputs = (x.contiguous(), x.contiguous(memory_format=torch.channels_last))
@@ -206,9 +251,10 @@ def side_by_side(name: str, batch_size: int, image_size: int, images: int, secon
     }
     print(f"\n{name}, batch {batch_size}, {image_size}×{image_size}:")
     print(pandas.DataFrame.from_dict(rows, orient="index").to_string())
-    for other in times.keys() - set(ours):
+    for other in made.keys() - set(ours):
         ratios = " and ".join(f"{times[way] / times[other]:.2f} ({way})" for way in ours)
         print(f"{ratios} times the time of {other}.")
+    each_alone(folder, inputs[1], seconds / 2)
 
 
 def on_its_layout(call: Call, channels_last: bool) -> Callable[..., torch.Tensor]:
@@ -233,12 +279,15 @@ def main() -> None:
     for peer in PEERS:
         if absent := missing(peer):
             print(f"{peer} was not measured: no {', '.join(absent)} (pip install -e '.[peers]')")
+    if other_allocator() is None:
+        print("No other allocator was found (Debian: apt install libtcmalloc-minimal4).")
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore", DeprecationWarning)  # torch's exporters, of each other
         warnings.simplefilter("ignore", FutureWarning)
         for name, batch_size in itertools.product(MODELS, (1, 8, 50)):
-            side_by_side(name, batch_size, *((32, 1, 0.02) if smoke else (224, 64, 6.0)))
+            sizes = (32, 1, 0.02) if smoke else (224, 64, 6.0)
+            side_by_side(name, batch_size, *sizes, Path(folder))
             if smoke:
                 break
 

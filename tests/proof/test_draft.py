@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import Flow, Inceptions, quantize
+from conftest import Flow, Inceptions, large_on, quantize
 from torch import nn
 
 from xpuqlib.material.models import load_model
@@ -169,7 +169,13 @@ def test_the_symmetric_configuration_has_no_zero_points(tiny):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mobilenet_v2", "googlenet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("mobilenet_v2", marks=large_on("ipex")),
+        pytest.param("googlenet", marks=large_on("current")),
+    ],
+)
 def test_other_models_are_drafted_whole(name):
     model, x = load_model(name, "random"), torch.randn(1, 3, 64, 64)
     converted = quantize(capture(model, (x,)), x)

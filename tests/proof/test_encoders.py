@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torchvision
-from conftest import quantize
+from conftest import large_on, quantize
 from torch import nn
 
 from xpuqlib.proof.draft import draft_for_xpu
@@ -48,7 +48,14 @@ CASES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("vit_b_16", marks=large_on("ipex")),
+        pytest.param("swin_t", marks=large_on("current")),
+        "bert",
+    ],
+)
 def test_every_linear_layer_is_int8_or_named(name):
     build, shape, linears, hidden = CASES[name]
     torch.manual_seed(0)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import quantize
+from conftest import large_on, quantize
 
 from xpuqlib.material.models import load_model
 from xpuqlib.proof.draft import draft_for_xpu
@@ -16,7 +16,13 @@ FAMILIES = {"convnext_tiny": 59, "efficientnet_b0": 82}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("convnext_tiny", marks=large_on("current")),
+        pytest.param("efficientnet_b0", marks=large_on("ipex")),  # test_map.py has it on current
+    ],
+)
 def test_every_layer_is_quantized_and_drafted(name):
     model, x = load_model(name, "random"), torch.rand(2, 3, 64, 64)
     layers = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]

@@ -3,7 +3,7 @@ import zipfile
 
 import pytest
 import torch
-from conftest import Flow, Inceptions, quantize
+from conftest import Flow, Inceptions, patient, quantize
 from test_replaced import leaked, replaced, without_xpu
 from torch._inductor.codecache import AotCodeCompiler, CudaKernelParamCache
 
@@ -121,6 +121,22 @@ def test_an_int8_max_pool_has_no_function_and_is_called_by_name():
     assert package.functions["aoti_torch_proxy_executor_call_function"] == 1
     # One block is used twice, and a weight of two convolutions is not matched.
     assert list(package.table()["operator"] != "").count(True) == len(package.calls) < 19
+
+
+@with_functions
+def test_a_dynamic_batch_is_read_from_the_input_and_calls_as_much(tiny):
+    model, x = tiny
+    shapes = ({0: torch.export.Dim("batch", min=1, max=32)},)
+    with patient():
+        graph = torch.export.export(model, (x,), strict=True, dynamic_shapes=shapes).module()
+    converted = quantize(graph, x)
+    fixed = draft_package_for_xpu(converted, (x,))
+    dynamic = draft_package_for_xpu(converted, (x,), dynamic_shapes=shapes)
+    assert dynamic.counts() == fixed.counts()
+    assert len(dynamic.calls) == 2
+    size = re.compile(r"int64_t \w+ = x_size\[0\];")
+    assert len(size.findall(dynamic.code)) == 1
+    assert size.findall(fixed.code) == []
 
 
 @with_functions

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from conftest import export, patient
+from conftest import export, large_on, patient
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
@@ -173,7 +173,10 @@ def test_a_name_that_matches_nothing_ends_the_script(own, tmp_path, monkeypatch,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize(
+    "bf16",
+    [pytest.param(False, marks=large_on("ipex")), pytest.param(True, marks=large_on("current"))],
+)
 def test_a_model_of_torchvision_gives_the_same_bits(tmp_path, bf16):
     model = load_model("resnet18")
     calibration = load_batches(calibration_batches=2, batch_size=8).calibration

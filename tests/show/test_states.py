@@ -10,7 +10,7 @@ from PIL import Image
 
 from xpuqlib.show.explorers import Explorer, explore_quantization
 from xpuqlib.show.rescue import explore_rescue
-from xpuqlib.show.states import MIME_TYPE, possible_values
+from xpuqlib.show.states import STATES_MIME_TYPE, possible_values
 from xpuqlib.show.style import new_figure
 
 SLIDERS = {
@@ -37,7 +37,7 @@ def test_each_state_is_what_a_kernel_would_show():
     )
     explorer = explore_rescue(curve, 0.8)
     bundle, _ = explorer._repr_mimebundle_()
-    kept = bundle[MIME_TYPE]
+    kept = bundle[STATES_MIME_TYPE]
     assert (kept["label"], kept["start"]) == ("layers in fp32", 0)
     assert [state["value"] for state in kept["states"]] == ["0", "1", "2"]
     assert kept["states"][0]["text"] == bundle["text/plain"]
@@ -57,7 +57,7 @@ def test_each_state_is_what_a_kernel_would_show():
 
 def test_an_explorer_of_many_states_is_a_plain_figure():
     bundle, _ = explore_quantization(torch.linspace(0, 1, 100))._repr_mimebundle_()
-    assert MIME_TYPE not in bundle
+    assert STATES_MIME_TYPE not in bundle
 
 
 def test_it_starts_where_the_slider_stands():
@@ -67,7 +67,7 @@ def test_it_starts_where_the_slider_stands():
         return figure, f"alpha {alpha}"
 
     slider = widgets.FloatSlider(0.35, min=0, max=1, step=0.05, description="alpha")
-    kept = Explorer(draw, alpha=slider)._repr_mimebundle_()[0][MIME_TYPE]
+    kept = Explorer(draw, alpha=slider)._repr_mimebundle_()[0][STATES_MIME_TYPE]
     assert kept["states"][kept["start"]] | {"image": ""} == {
         "value": "0.35",
         "text": "alpha 0.35",

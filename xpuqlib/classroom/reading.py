@@ -13,7 +13,7 @@ import nbformat
 
 from xpuqlib.classroom.course import BEGIN, END, STUB, read_exercises
 from xpuqlib.proof.record import MIME_TYPE
-from xpuqlib.show.states import MIME_TYPE as STATES
+from xpuqlib.show.states import STATES_MIME_TYPE
 
 __all__ = ["reader_copy"]
 
@@ -93,8 +93,8 @@ def _described(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for output in cell.get("outputs", []):
         data = output.get("data", {})
         data.pop(MIME_TYPE, None)
-        if STATES in data:
-            data["text/html"] = _explorer(**data.pop(STATES))
+        if STATES_MIME_TYPE in data:
+            data["text/html"] = _explorer(**data.pop(STATES_MIME_TYPE))
         alt = output.get("metadata", {}).get("image/png", {}).get("alt")
         if alt:
             cell.metadata["mystnb"] = cell.metadata.get("mystnb", {}) | {"image": {"alt": alt}}
@@ -106,7 +106,8 @@ def _explorer(label: str, start: int, states: list[dict[str, str]]) -> str:
     state, last = states[start], len(states) - 1
     kept = json.dumps(states).replace("</", r"<\/")
     return f"""<div class="explorer">
-<label hidden>{escape(label)} <input type="range" max="{last}" value="{start}"><output></output></label>
+<label hidden>{escape(label)}
+<input type="range" max="{last}" value="{start}"><output></output></label>
 <img alt="{escape(state["text"])}" src="data:image/png;base64,{state["image"]}">
 <p aria-live="polite">{escape(state["text"])}</p>
 <script type="application/json">{kept}</script>

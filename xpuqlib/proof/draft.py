@@ -6,7 +6,7 @@ import html
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas
 import torch
@@ -162,10 +162,11 @@ def write_for(
     int8_max_pool: bool | None,
     bf16_autocast: bool,
     packaged: bool = False,
+    dynamic_shapes: Any = None,
 ) -> Written:
     """Rewrite a converted model as `lower` does, and let Inductor write its program for a GPU.
 
-    ``packaged`` is as for `write_program`, the rest as for `draft_for_xpu`.
+    ``packaged`` and ``dynamic_shapes`` are as for `write_program`, the rest as for `draft_for_xpu`.
 
     Raises
     ------
@@ -186,5 +187,6 @@ def write_for(
             freezing=freezing,
             bf16_autocast=bf16_autocast,
             packaged=packaged,
+            dynamic_shapes=dynamic_shapes,
         )
     return Written(compilation, graph, constants.values, tuple(notes))

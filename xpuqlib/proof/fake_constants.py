@@ -12,6 +12,7 @@ from torch import fx, nn
 from torch._inductor import constant_folding
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from xpuqlib.proof.int8_calls import int8_arguments, is_int8_call
 from xpuqlib.proof.stand_ins import exact_int8
@@ -38,7 +39,7 @@ class FakeConstants:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
         self.values: dict[str, torch.Tensor] = {}
         self._pairs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas
 import torch
@@ -113,6 +114,7 @@ def draft_package_for_xpu(
     int8_max_pool: bool | None = None,
     bf16_autocast: bool = False,
     gpu: str | None = None,
+    dynamic_shapes: Any = None,
 ) -> PackageDraft:
     """Write the C++ of a package for an Intel GPU, on any machine.
 
@@ -125,6 +127,8 @@ def draft_package_for_xpu(
     ----------
     converted, example_inputs, freezing, int8_max_pool, bf16_autocast, gpu
         As for `draft_for_xpu`.
+    dynamic_shapes : optional
+        As for ``torch.export.export``, for a model that was captured with the same ones.
 
     Raises
     ------
@@ -148,6 +152,7 @@ def draft_package_for_xpu(
         int8_max_pool=int8_max_pool,
         bf16_autocast=bf16_autocast,
         packaged=True,
+        dynamic_shapes=dynamic_shapes,
     )
     code = written.compilation.code
     run = "\n".join(executed_lines_of_package(code))

@@ -51,6 +51,7 @@ def write_program(
     freezing: bool,
     bf16_autocast: bool,
     packaged: bool = False,
+    dynamic_shapes: Any = None,
 ) -> tuple[Compilation, fx.Graph]:
     """Let Inductor write the program for the device of `constants`, and stop before it compiles.
 
@@ -58,6 +59,8 @@ def write_program(
     ----------
     packaged : bool
         Write the C++ of an AOTInductor package, not the Python of ``torch.compile``.
+    dynamic_shapes : optional
+        As for ``torch.export.export``.
 
     Returns
     -------
@@ -90,9 +93,12 @@ def write_program(
             settings,
             torch.autocast(device, torch.bfloat16, enabled=bf16_autocast),
         ):
-            exported = torch.export.export(constants.in_model(model), inputs, strict=False)
+            exported = torch.export.export(
+                constants.in_model(model), inputs, strict=False, dynamic_shapes=dynamic_shapes
+            )
             exported = exported.run_decompositions(_decompositions())
         graph_module = constants.in_graph(exported)
+        inputs = [node.meta["val"] for node in graph_module.graph.find_nodes(op="placeholder")]
         with (
             torch.no_grad(),
             settings,
@@ -102,7 +108,7 @@ def write_program(
             V.set_aot_compilation(packaged),
             nothing_packaged(_stop) if packaged else nothing_compiled(_stop),
         ):
-            _compiler(freezing, inner_compile)(graph_module, list(inputs))
+            _compiler(freezing, inner_compile)(graph_module, inputs)
     except _Written as written:
         program, lowering = written.args
         seconds = time.perf_counter() - start

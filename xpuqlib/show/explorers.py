@@ -23,7 +23,7 @@ from xpuqlib.recipe.calibration import observers
 from xpuqlib.recipe.layers import layer_kind, layer_name
 from xpuqlib.show import figures
 from xpuqlib.show.bars import draw_bars
-from xpuqlib.show.states import MIME_TYPE, possible_values, smaller_png
+from xpuqlib.show.states import STATES_MIME_TYPE, possible_values, smaller_png
 from xpuqlib.show.style import BLACK, SKY, VERMILLION, new_figure, plain_log_ticks
 
 __all__ = ["Explorer", "browse_layers", "compare_recipes", "explore_quantization"]
@@ -91,7 +91,7 @@ class Explorer:
             row = widgets.HBox(list(self.controls.values()), layout={"flex_flow": "row wrap"})
             bundle = widgets.VBox([row, self.view])._repr_mimebundle_() | bundle
         elif values := possible_values(self.controls):
-            bundle[MIME_TYPE] = self._states(values)
+            bundle[STATES_MIME_TYPE] = self._states(values)
         return bundle, {"image/png": {"alt": text}}
 
     def _states(self, values: list[Any]) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any
 import ipywidgets as widgets
 from PIL import Image
 
-__all__ = ["MIME_TYPE", "possible_values", "smaller_png"]
+__all__ = ["STATES_MIME_TYPE", "possible_values", "smaller_png"]
 
-MIME_TYPE = "application/vnd.xpuqlib.states+json"
+STATES_MIME_TYPE = "application/vnd.xpuqlib.states+json"
 MOST_STATES = 30  # a page holds a figure of each: about 10 kB
 
 
