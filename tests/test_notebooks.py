@@ -29,8 +29,10 @@ from trial import (
 from xpuqlib.machine.environment import IPEX, installed_version
 from xpuqlib.proof.record import MIME_TYPE, read_record
 from xpuqlib.runner.parameters import LessonParameters, check_parameters, notebook_parameters
+from xpuqlib.show.states import STATES_MIME_TYPE
 
 COMPARED = "nbval-check-output"  # nbval's own tag
+PICTURES = ("image/", STATES_MIME_TYPE)
 OWN_DEFAULTS = {
     ("09", "model"): "resnet18_rescaled",
     ("09", "weights"): "auto",
@@ -74,7 +76,7 @@ def test_outputs_hold_no_errors_warnings_paths_or_names(lesson):
         for output in cell.outputs:
             assert output.output_type != "error"
             text = json.dumps({k: v for k, v in output.items() if k != "data"}) + json.dumps(
-                {k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")}
+                {k: v for k, v in output.get("data", {}).items() if not k.startswith(PICTURES)}
             )
             assert output.get("name") != "stderr", text
             assert not re.search(
