@@ -67,7 +67,7 @@ def test_parameters_agree_with_the_schema(lesson):
 def test_committed_as_executed_from_top_to_bottom(lesson):
     counts = [cell.execution_count for cell in code_cells(lesson) if cell.source.strip()]
     assert counts == list(range(1, len(counts) + 1))
-    assert lesson.stat().st_size < 700_000  # the states of a slider are in it, too
+    assert lesson.stat().st_size < 400_000
 
 
 @each_lesson

@@ -6,7 +6,7 @@ for (const explorer of document.querySelectorAll(".explorer")) {
   );
   const show = () => {
     const state = states[slider.value];
-    figure.src = `data:image/png;base64,${state.image}`;
+    figure.src = `data:image/webp;base64,${state.image}`;
     figure.alt = sentence.textContent = state.text;
     value.textContent = state.value;
     slider.setAttribute("aria-valuetext", state.value);

@@ -50,7 +50,7 @@ def test_each_state_is_what_a_kernel_would_show():
             numpy.asarray(Image.open(io.BytesIO(base64.b64decode(x))).convert("RGB"), dtype=float)
             for x in (state["image"], image)
         )
-        assert abs(shown - live).mean() < 2  # of 255: a palette of 32 colours
+        assert abs(shown - live).mean() < 2  # of 255: a palette of 12 colours
         pictures.append(state["image"])
     assert len({*pictures}) == 3
 

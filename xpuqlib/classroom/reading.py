@@ -108,7 +108,7 @@ def _explorer(label: str, start: int, states: list[dict[str, str]]) -> str:
     return f"""<div class="explorer">
 <label hidden>{escape(label)}
 <input type="range" max="{last}" value="{start}"><output></output></label>
-<img alt="{escape(state["text"])}" src="data:image/png;base64,{state["image"]}">
+<img alt="{escape(state["text"])}" src="data:image/webp;base64,{state["image"]}">
 <p aria-live="polite">{escape(state["text"])}</p>
 <script type="application/json">{kept}</script>
 </div>"""

@@ -28,7 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "bars": ["draw_bars", "draw_calibration_sets", "draw_latency"],
         "way": ["STEPS", "draw_way"],
         "graphs": ["draw_dtypes", "draw_graph", "draw_stages"],
-        "states": ["STATES_MIME_TYPE", "possible_values", "smaller_png"],
+        "states": ["STATES_MIME_TYPE", "possible_values", "smaller_figure"],
         "explorers": ["Explorer", "browse_layers", "compare_recipes", "explore_quantization"],
         "smoothing": ["draw_channel_ranges", "explore_smoothing"],
         "rescue": ["draw_rescue", "draw_sensitivity", "explore_rescue"],

@@ -23,7 +23,7 @@ from xpuqlib.recipe.calibration import observers
 from xpuqlib.recipe.layers import layer_kind, layer_name
 from xpuqlib.show import figures
 from xpuqlib.show.bars import draw_bars
-from xpuqlib.show.states import STATES_MIME_TYPE, possible_values, smaller_png
+from xpuqlib.show.states import STATES_MIME_TYPE, possible_values, smaller_figure
 from xpuqlib.show.style import BLACK, SKY, VERMILLION, new_figure, plain_log_ticks
 
 __all__ = ["Explorer", "browse_layers", "compare_recipes", "explore_quantization"]
@@ -100,7 +100,9 @@ class Explorer:
         states = []
         for value in values:
             image, text = self._render(**{name: value})
-            states.append({"value": str(value), "text": text, "image": smaller_png(image, 32)})
+            states.append(
+                {"value": str(value), "text": text, "image": smaller_figure(image, 12, "webp")}
+            )
         return {"label": slider.description, "start": values.index(slider.value), "states": states}
 
 
