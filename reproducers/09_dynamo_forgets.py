@@ -1,7 +1,7 @@
 """Row 9. A strict export, of whatever model, between two calls of a compiled model.
 
 Expected: the compiled model is called again as it is.
-Seen on torch 2.15, not on 2.8: it is compiled again, in floating point if freezing is off by then.
+Seen on 2.11 and 2.15, not 2.8: it is compiled again, in floating point if freezing is off by then.
 """
 
 import sys

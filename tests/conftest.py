@@ -37,16 +37,17 @@ DEVICES = [
     pytest.param("cuda", marks=pytest.mark.cuda),
 ]
 
-# For tests that start processes: both tracks have the same versions of all but torch and IPEX.
-no_torch_in_it = pytest.mark.skipif(
-    current_track().name != "current", reason="torch plays no part in it: on the current track only"
-)
+
+def no_torch_in_it(track: str) -> pytest.MarkDecorator:
+    """Mark what starts processes and asks nothing of torch: one track proves it for both."""
+    reason = f"torch plays no part in it: on the {track} track only"
+    return pytest.mark.skipif(current_track().name != track, reason=reason)
 
 
 def large_on(track: str) -> pytest.MarkDecorator:
     """Mark one of several large cases: each is proved on one track, half of them on either."""
-    missing = current_track().name != track
-    return pytest.mark.skipif(missing, reason=f"a large case: on the {track} track only")
+    reason = f"a large case: on the {track} track only"
+    return pytest.mark.skipif(current_track().name != track, reason=reason)
 
 
 def pytest_addoption(parser):

@@ -43,7 +43,7 @@ TOO_WIDE = """() => {
 }"""
 BROKEN = "() => [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
 
-pytestmark = [pytest.mark.slow, no_torch_in_it]
+pytestmark = [pytest.mark.slow, no_torch_in_it("current")]
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import chromium, wait_until, write_notebook
+from conftest import chromium, no_torch_in_it, wait_until, write_notebook
 
-from xpuqlib.machine.environment import current_track
 from xpuqlib.proof.record import MIME_TYPE
 
 ROOT = Path(__file__).parent.parent
@@ -101,13 +100,7 @@ from xpuqlib.classroom import Guess
 
 Guess("Why?", {"nothing": "It is fp32.", "freezing": "It was off."}, right="freezing")"""
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        current_track().name != "current",
-        reason="JupyterLab is the same on both tracks: current only",
-    ),
-]
+pytestmark = [pytest.mark.slow, no_torch_in_it("ipex")]
 
 OUTPUTS = """() => [...jupyterapp.shell.currentWidget.content.model.cells]
     .filter(cell => cell.type === 'code').map(cell => cell.sharedModel.getOutputs())"""

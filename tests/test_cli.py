@@ -29,7 +29,7 @@ def write(path, *sources):
     return write_notebook(path, 'device: str = "auto"', *sources)
 
 
-@no_torch_in_it
+@no_torch_in_it("current")
 @pytest.mark.slow
 def test_run_goes_on_after_a_failure_and_tells_of_it(tmp_path):
     bad = write(tmp_path / "bad.ipynb", "x = 1", "raise ValueError('no such [/layer]')")
@@ -58,7 +58,7 @@ def test_help_says_that_code_which_is_named_is_executed(command):
     assert "FILE.py:NAME is executed" in assignments.help
 
 
-@no_torch_in_it
+@no_torch_in_it("current")
 @pytest.mark.slow
 def test_run_passes(tmp_path):
     good = write(tmp_path / "good.ipynb", "1")
@@ -162,7 +162,7 @@ def test_doctor_speaks_json_and_table():
     assert "C++ compiler" in table.stdout
 
 
-@no_torch_in_it
+@no_torch_in_it("current")
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
 def test_ctrl_c_ends_the_kernel_and_keeps_what_was_finished(tmp_path):

@@ -206,13 +206,16 @@ def xpuq(*arguments: str) -> None:
         assert given["resources"] == {"XPU": 1}
 
 
+ON_IPEX = [f"make benchmark-{name}" for name in ("classroom", "explorers", "runner", "sweep")]
 RUN = {"make": make, "pip": pip, "python": python, "xpuq": xpuq}
 
 
 def marked(command: str, value: object) -> object:
-    """Benchmarks and drafts are run on both tracks, what goes through these tiny lessons on one."""
-    with_torch = command.startswith(("make benchmark", "xpuq draft"))
-    return pytest.param(value, id=command, marks=() if with_torch else no_torch_in_it)
+    """What computes most with torch is run on both tracks, the other benchmarks on either."""
+    if command == "make benchmark" or command.startswith("xpuq draft"):
+        return pytest.param(value, id=command)
+    track = "ipex" if command in ON_IPEX else "current"
+    return pytest.param(value, id=command, marks=no_torch_in_it(track))
 
 
 def follow(command: str) -> None:

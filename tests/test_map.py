@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import no_torch_in_it
+from conftest import large_on, no_torch_in_it
 
 from xpuqlib.runner.drafts import Recipe, draft_model
 from xpuqlib.runner.kept import read_runs
@@ -15,16 +15,16 @@ ROOT = Path(__file__).parent.parent
 MAP = ROOT / "benchmarks" / "map"
 KEPT = ROOT / "docs" / "map"
 MAPS = sorted(KEPT.glob("torch-*.jsonl"))
-SMALL = (
-    "alexnet",
-    "efficientnet_b0",
-    "mnasnet0_5",
-    "mobilenet_v3_small",
-    "regnet_y_400mf",
-    "resnet18",
-    "shufflenet_v2_x0_5",
-    "squeezenet1_1",
-)
+SMALL = {
+    "alexnet": "current",
+    "efficientnet_b0": "current",
+    "mnasnet0_5": "ipex",
+    "mobilenet_v3_small": "ipex",
+    "regnet_y_400mf": "ipex",
+    "resnet18": "ipex",
+    "shufflenet_v2_x0_5": "current",
+    "squeezenet1_1": "current",
+}
 
 
 def counts(results, model):
@@ -38,7 +38,9 @@ def counts(results, model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", SMALL)
+@pytest.mark.parametrize(
+    "model", [pytest.param(model, marks=large_on(track)) for model, track in SMALL.items()]
+)
 def test_the_committed_map_says_what_is_drafted_here(model):
     version = ".".join(torch.__version__.split(".")[:2])
     path = KEPT / f"torch-{version}.jsonl"
@@ -50,7 +52,7 @@ def test_the_committed_map_says_what_is_drafted_here(model):
 
 
 @pytest.mark.slow
-@no_torch_in_it
+@no_torch_in_it("current")
 def test_the_command_maps_a_model_and_goes_on_where_it_was(tmp_path):
     def make(*arguments):
         command = [sys.executable, MAP / "make.py", "--drafted-only"]

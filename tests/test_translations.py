@@ -14,7 +14,7 @@ from trial import LESSONS, ROOT
 from xpuqlib.runner.execution import Job
 from xpuqlib.runner.language import behind, passages, read_catalogue, renew_catalogues, translate
 
-pytestmark = no_torch_in_it
+pytestmark = no_torch_in_it("current")
 
 ZH = ROOT / "docs/locale/zh_CN/LC_MESSAGES"
 CATALOGUES = sorted(ZH.rglob("*.po"))

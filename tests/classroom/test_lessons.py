@@ -4,11 +4,11 @@ import re
 
 import nbformat
 import pytest
+from conftest import no_torch_in_it
 from trial import LESSONS, OPPOSITE, TRIAL, each_lesson, student_copy
 
 from xpuqlib.classroom.course import read_exercises
 from xpuqlib.classroom.grading import grade_name, prove, wrong_answers
-from xpuqlib.machine.environment import current_track
 
 
 @each_lesson
@@ -66,9 +66,7 @@ def test_the_student_copy_holds_no_solution():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    current_track().name != "current", reason="courses are graded on the current track"
-)
+@no_torch_in_it("ipex")
 def test_nbgrader_itself_grades_a_lesson():
     """The cheapest one; `xpuq classroom --check` proves all of them in this way."""
     table = prove(LESSONS[:1], jobs=2)

@@ -16,7 +16,7 @@ from xpuqlib.machine.environment import versions
 from xpuqlib.runner import naming, sweep
 from xpuqlib.runner.results import read_results
 
-pytestmark = [pytest.mark.slow, no_torch_in_it]
+pytestmark = [pytest.mark.slow, no_torch_in_it("ipex")]
 
 
 class Cluster:

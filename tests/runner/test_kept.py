@@ -10,7 +10,7 @@ from xpuqlib.proof.record import RunRecord
 from xpuqlib.runner.kept import keep_runs, read_runs
 from xpuqlib.runner.results import Result
 
-pytestmark = no_torch_in_it
+pytestmark = no_torch_in_it("current")
 
 
 def layer(name, drafted):

@@ -10,7 +10,7 @@ from xpuqlib.runner.execution import Job
 from xpuqlib.runner.kernel import METADATA, end_kernels, finish, run_task
 from xpuqlib.runner.results import store
 
-pytestmark = [pytest.mark.slow, no_torch_in_it]
+pytestmark = [pytest.mark.slow, no_torch_in_it("current")]
 
 
 def task(tmp_path, *sources, **fields):

@@ -20,7 +20,7 @@ from xpuqlib.runner.language import (
     translate,
 )
 
-pytestmark = no_torch_in_it
+pytestmark = no_torch_in_it("current")
 
 PAGE = """\
 # A *title*

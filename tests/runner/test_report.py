@@ -133,7 +133,7 @@ def test_one_run_is_a_report_and_no_run_is_an_error(tmp_path):
         write_report(tmp_path / "none")
 
 
-@no_torch_in_it
+@no_torch_in_it("current")
 @pytest.mark.slow
 def test_a_thousand_runs_are_read_in_ten_seconds(tmp_path):
     """Each notebook has 200 kB, as a lesson with its figures."""
@@ -143,7 +143,7 @@ def test_a_thousand_runs_are_read_in_ten_seconds(tmp_path):
     assert time.process_time() - began < 10
 
 
-@no_torch_in_it
+@no_torch_in_it("current")
 @pytest.mark.slow
 def test_the_page_in_a_browser(tmp_path):
     folder = fill(tmp_path / "runs", 30, n4="failed", n5="timed out")
@@ -202,7 +202,7 @@ def test_a_folder_is_about_lessons_or_about_runs(tmp_path):
     assert "left in floating point" not in page
 
 
-@no_torch_in_it
+@no_torch_in_it("current")
 @pytest.mark.slow
 def test_a_page_fits_a_laptop(tmp_path):
     """Also with long names, errors, differences and every metric that the table shows."""

@@ -9,7 +9,7 @@ from xpuqlib.errors import ParameterError, RunError
 from xpuqlib.runner import sweep
 from xpuqlib.runner.results import read_results
 
-pytestmark = [pytest.mark.slow, no_torch_in_it]
+pytestmark = [pytest.mark.slow, no_torch_in_it("current")]
 
 
 def test_a_grid_with_two_kernels_at_a_time(tmp_path):

@@ -47,7 +47,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "recipe": ["Recipe"],
         "accuracy": ["KeptAccuracy", "accuracy_curve", "keep_accuracy"],
         "calibration": ["Calibration", "calibrate", "observers"],
-        "passes": ["keep_max_pools_floating", "quantize_above_max_pool", "signed_to_unsigned"],
+        "passes": [
+            "fold_changed_biases",
+            "keep_max_pools_floating",
+            "quantize_above_max_pool",
+            "signed_to_unsigned",
+        ],
         "lowering": ["Lowered", "LoweringError", "lower", "rewrite_for"],
         "compilation": [
             "Compilation",

@@ -21,6 +21,7 @@ from xpuqlib.machine.environment import pt2e_home
 from xpuqlib.recipe.compilation import Compilation, observe_compilation
 from xpuqlib.recipe.dynamo import patient_dynamo
 from xpuqlib.recipe.passes import (
+    fold_changed_biases,
     keep_max_pools_floating,
     quantize_above_max_pool,
     signed_to_unsigned,
@@ -251,6 +252,8 @@ def rewrite_for(
         before; and what was rewritten, in words.
     """
     copied, notes = copy.deepcopy(converted), []
+    if biases := fold_changed_biases(copied):
+        notes.append(f"{biases} biases computed once, exactly")
     wanted = device_type == "cpu" if int8_max_pool is None else int8_max_pool
     # No oneDNN kernel, no reason for uint8: what torch.compile alone made is found in the cache.
     signed = device_type == "cpu" and not freezing and not int8_max_pool

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
+from itertools import takewhile
 from operator import attrgetter
 
 import torch
 from torch import fx
 
 from xpuqlib.errors import LoweringError
+from xpuqlib.recipe.layers import layer_kind
 
-__all__ = ["keep_max_pools_floating", "quantize_above_max_pool", "signed_to_unsigned"]
+__all__ = [
+    "fold_changed_biases",
+    "keep_max_pools_floating",
+    "quantize_above_max_pool",
+    "signed_to_unsigned",
+]
 
 OFFSET = 128  # from int8 (-128…127) to uint8 (0…255)
 
@@ -156,3 +163,63 @@ def _pad_for_ceil_mode(graph: fx.Graph, pool: fx.Node) -> fx.Node:
         return source
     amounts = [0, max(0, beyond[1]), 0, max(0, beyond[0])]
     return graph.call_function(torch.ops.aten.constant_pad_nd.default, (source, amounts, -math.inf))
+
+
+def fold_changed_biases(graph_module: fx.GraphModule) -> int:
+    """Compute each bias that is a changed copy of a parameter once, in place.
+
+    Swin v2 copies the bias of its attention at each call, and sets a third of the copy to zero.
+    Where such a layer becomes an int8 kernel, torch 2.15 cannot compile the model:
+    "FakeTensorUpdater cannot recompute metadata". The copy depends on the parameter alone.
+
+    Parameters
+    ----------
+    graph_module : torch.fx.GraphModule
+        From ``convert_pt2e``.
+
+    Returns
+    -------
+    int
+        Number of layers that have a constant bias now. One is left alone if something else reads
+        the copy, or if the copy depends on something else.
+    """
+    graph, folded = graph_module.graph, 0
+    for layer in list(graph.nodes):
+        bias = layer.args[2] if layer_kind(layer) and len(layer.args) > 2 else None
+        if bias is None or bias.target is not torch.ops.aten.clone.default:
+            continue
+        changes = _made_of(bias, layer)
+        sources = {source for node in changes for source in node.all_input_nodes}
+        readers = {reader for node in changes for reader in node.users}
+        if bias.args[0].op != "get_attr" or sources - {bias.args[0], *changes}:
+            continue
+        if readers - {layer, *changes}:
+            continue
+        name = f"{bias.name}_folded"
+        graph_module.register_buffer(name, _computed(graph_module, changes))
+        with graph.inserting_before(layer):
+            layer.replace_input_with(bias, graph.get_attr(name))
+        for node in reversed(changes):
+            graph.erase_node(node)
+        folded += 1
+    graph_module.recompile()
+    return folded
+
+
+def _made_of(first: fx.Node, last: fx.Node) -> list[fx.Node]:
+    """Give a node, and all before another one that read it or what was made of it."""
+    made = [first]
+    for node in takewhile(lambda node: node is not last, first.graph.nodes):
+        if any(source in made for source in node.all_input_nodes):
+            made.append(node)
+    return made
+
+
+def _computed(graph_module: fx.GraphModule, changes: list[fx.Node]) -> torch.Tensor:
+    """Run nodes on the parameter that the first one copies, and give the copy as they leave it."""
+    copied, *others = changes
+    parameter = attrgetter(copied.args[0].target)(graph_module)
+    values = {copied: parameter.detach().clone()}
+    for node in others:
+        values[node] = node.target(*fx.map_arg(node.args, values.__getitem__), **node.kwargs)
+    return values[copied]
