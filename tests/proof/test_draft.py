@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import Flow, Inceptions, large_on, quantize
 from torch import nn
+from torchvision.models.densenet import DenseNet
 
 from xpuqlib.material.models import load_model
 from xpuqlib.proof import draft as draft_module
@@ -11,6 +12,7 @@ from xpuqlib.proof.closeness import flat_output, sqnr
 from xpuqlib.proof.draft import Draft, draft_for_xpu
 from xpuqlib.proof.graph import quantizable_layers
 from xpuqlib.proof.simulation import simulate
+from xpuqlib.recipe.passes import keep_cats_floating
 from xpuqlib.recipe.pt2e import (
     XPUInductorQuantizer,
     capture,
@@ -185,3 +187,19 @@ def test_other_models_are_drafted_whole(name):
     with torch.no_grad():
         reference = flat_output(converted(x))
     assert sqnr(reference, simulate(draft, (x,)).output) > 15  # untrained nets make noise stronger
+
+
+def test_concatenations_of_int8_do_not_stop_a_draft():
+    """A DenseNet: before torch 2.15 Inductor's int8 concatenation raises for a GPU."""
+    torch.manual_seed(0)
+    sizes = {"growth_rate": 16, "block_config": (2, 2), "num_init_features": 16}
+    model, x = DenseNet(**sizes, num_classes=10).eval(), torch.randn(2, 3, 64, 64)
+    converted = quantize(capture(model, (x,)), x)
+    draft = draft_for_xpu(converted, (x,))
+    names = [layer.name for layer in quantizable_layers(converted)]
+    assert sorted(call.layer for call in draft.calls) == sorted(names)
+    with torch.no_grad():
+        reference = converted(x)
+        assert sqnr(reference, simulate(draft, (x,)).output) > 25
+        keep_cats_floating(converted)
+        assert torch.equal(reference, converted(x))

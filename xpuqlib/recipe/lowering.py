@@ -22,6 +22,7 @@ from xpuqlib.recipe.compilation import Compilation, observe_compilation
 from xpuqlib.recipe.dynamo import patient_dynamo
 from xpuqlib.recipe.passes import (
     fold_changed_biases,
+    keep_cats_floating,
     keep_max_pools_floating,
     quantize_above_max_pool,
     signed_to_unsigned,
@@ -254,6 +255,8 @@ def rewrite_for(
     copied, notes = copy.deepcopy(converted), []
     if biases := fold_changed_biases(copied):
         notes.append(f"{biases} biases computed once, exactly")
+    if device_type == "xpu" and torch.__version__ < (2, 15):
+        keep_cats_floating(copied)
     wanted = device_type == "cpu" if int8_max_pool is None else int8_max_pool
     # No oneDNN kernel, no reason for uint8: what torch.compile alone made is found in the cache.
     signed = device_type == "cpu" and not freezing and not int8_max_pool

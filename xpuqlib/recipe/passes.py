@@ -14,6 +14,7 @@ from xpuqlib.recipe.layers import layer_kind
 
 __all__ = [
     "fold_changed_biases",
+    "keep_cats_floating",
     "keep_max_pools_floating",
     "quantize_above_max_pool",
     "signed_to_unsigned",
@@ -130,16 +131,32 @@ def quantize_above_max_pool(graph_module: fx.GraphModule, everywhere: bool = Tru
 def keep_max_pools_floating(graph_module: fx.GraphModule) -> None:
     """Keep Inductor from making int8 max-pools, in place, for a device that has no such kernel.
 
-    It would make them of dequantize, max-pool, quantize, and fail when they are called. A bound
-    of minus infinity changes no value, and stands between them.
+    It would make them of dequantize, max-pool, quantize, and fail when they are called.
     """
-    clamp = torch.ops.aten.clamp_min.default
     for pool in list(graph_module.graph.nodes):
         if pool.target is torch.ops.aten.max_pool2d.default:
-            with graph_module.graph.inserting_before(pool):
-                source = graph_module.graph.call_function(clamp, (pool.args[0], -math.inf))
-            pool.replace_input_with(pool.args[0], source)
+            _bound(graph_module.graph, pool, pool.args[0])
     graph_module.recompile()
+
+
+def keep_cats_floating(graph_module: fx.GraphModule) -> None:
+    """Keep Inductor from making int8 concatenations of dequantize, cat, quantize, in place.
+
+    For a GPU it cannot write what it has made of them: an AssertionError in torch 2.8 and 2.11,
+    mended in 2.15. A DenseNet concatenates before each layer.
+    """
+    dequantize = torch.ops.quantized_decomposed.dequantize_per_tensor.default
+    for cat in list(graph_module.graph.nodes):
+        if cat.target is torch.ops.aten.cat.default and cat.args[0][0].target is dequantize:
+            _bound(graph_module.graph, cat, cat.args[0][0])
+    graph_module.recompile()
+
+
+def _bound(graph: fx.Graph, node: fx.Node, source: fx.Node) -> None:
+    """Put a bound of minus infinity before a node: it changes no value, and hides a pattern."""
+    with graph.inserting_before(node):
+        bounded = graph.call_function(torch.ops.aten.clamp_min.default, (source, -math.inf))
+    node.replace_input_with(source, bounded)
 
 
 def _pad_for_ceil_mode(graph: fx.Graph, pool: fx.Node) -> fx.Node:

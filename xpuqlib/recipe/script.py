@@ -169,6 +169,7 @@ def _pool_rewrites() -> list[str]:
     """Give our own rewrites around max-pools as they are, with the first line of what they say."""
     functions = (
         passes._pad_for_ceil_mode,
+        passes._bound,
         passes.quantize_above_max_pool,
         passes.keep_max_pools_floating,
     )
