@@ -15,6 +15,7 @@ from xpuqlib.recipe.calibration import observers
 from xpuqlib.recipe.lowering import lower
 from xpuqlib.recipe.passes import (
     fold_changed_biases,
+    keep_batch_norms,
     keep_max_pools_floating,
     quantize_above_max_pool,
     signed_to_unsigned,
@@ -282,3 +283,39 @@ def test_a_bias_that_is_more_than_a_constant_is_left_alone(reads):
     x = torch.randn(16, 8)
     captured = capture(ChangedBias(reads).eval(), (x,))
     assert fold_changed_biases(captured) == 0
+
+
+class ReadTwice(nn.Module):
+    """As in MaxViT: a shortcut reads what a batch norm reads; or two calls use one weight."""
+
+    def __init__(self, weight_twice: bool = False) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.alone, self.weight_twice = (
+            nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)),
+            weight_twice,
+        )
+        for norm in (self.norm, self.alone[1]):
+            nn.init.uniform_(norm.running_mean, 1, 2)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.alone(self.norm(y) + (self.conv(x + 1) if self.weight_twice else y))
+
+
+@pytest.mark.parametrize("weight_twice", [False, True])
+def test_a_batch_norm_is_not_folded_where_others_would_see_it(weight_twice):
+    torch.manual_seed(0)
+    model, x = ReadTwice(weight_twice).eval(), torch.randn(4, 3, 16, 16)
+    with torch.no_grad():
+        expected = model(x)
+        captured = capture(model, (x,))
+        assert keep_batch_norms(captured) == 0  # capture has done it
+        assert torch.equal(captured(x), expected)
+        prepared = prepare(captured)
+        assert sqnr(expected, prepared(x)) > 100  # observers change no value
+        names = [str(node.target) for node in prepared.graph.nodes]
+        assert sum("batch_norm" in name for name in names) == 1  # the other one is folded
+        # Without it, and as upstream has it until torch 2.15:
+        raw = torch.export.export(model, (x,), strict=True).module()
+        assert sqnr(expected, prepare(raw)(x)) < 20

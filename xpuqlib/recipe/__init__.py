@@ -49,6 +49,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "calibration": ["Calibration", "calibrate", "observers"],
         "passes": [
             "fold_changed_biases",
+            "keep_batch_norms",
             "keep_cats_floating",
             "keep_max_pools_floating",
             "quantize_above_max_pool",

@@ -1,4 +1,4 @@
-"""Exact graph rewrites for lowering: each one leaves the output the same, bit for bit."""
+"""Exact graph rewrites for upstream's passes: each one leaves the output the same, bit for bit."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from xpuqlib.recipe.layers import layer_kind
 
 __all__ = [
     "fold_changed_biases",
+    "keep_batch_norms",
     "keep_cats_floating",
     "keep_max_pools_floating",
     "quantize_above_max_pool",
@@ -240,3 +241,39 @@ def _computed(graph_module: fx.GraphModule, changes: list[fx.Node]) -> torch.Ten
     for node in others:
         values[node] = node.target(*fx.map_arg(node.args, values.__getitem__), **node.kwargs)
     return values[copied]
+
+
+def keep_batch_norms(graph_module: fx.GraphModule) -> int:
+    """Keep `prepare_pt2e` from folding a batch norm where others would see it, in place.
+
+    It folds each batch norm into the weights of the convolution or linear layer before it. Who
+    else reads the output of that layer, or uses its weights, then gets other values (torch 2.8
+    to 2.15), and nothing says so. The first shortcut of MaxViT does. A copy between the two
+    changes no value, and hides them from each other: that batch norm stays in floating point.
+
+    Parameters
+    ----------
+    graph_module : torch.fx.GraphModule
+        As `torch.export` captured it.
+
+    Returns
+    -------
+    int
+        Number of batch norms that are kept.
+    """
+    norms = ("batch_norm", "_native_batch_norm_legit_no_training")
+    nodes = list(graph_module.graph.nodes)
+    weights = [node.args[1].target for node in nodes if layer_kind(node)]
+    kept = 0
+    for norm in nodes:
+        if getattr(norm.target, "_opname", "") not in norms or not layer_kind(norm.args[0]):
+            continue
+        layer = norm.args[0]
+        if len(layer.users) > 1 or weights.count(layer.args[1].target) > 1:
+            with graph_module.graph.inserting_before(norm):
+                copied = graph_module.graph.call_function(torch.ops.aten.clone.default, (layer,))
+            norm.replace_input_with(layer, copied)
+            copied.meta["val"] = layer.meta["val"]  # not its source: it is no part of the layer
+            kept += 1
+    graph_module.recompile()
+    return kept

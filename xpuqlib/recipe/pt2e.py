@@ -18,6 +18,7 @@ from torch import fx, nn
 from xpuqlib.errors import CaptureError
 from xpuqlib.machine.environment import pt2e_home
 from xpuqlib.recipe.dynamo import patient_dynamo
+from xpuqlib.recipe.passes import keep_batch_norms
 
 if pt2e_home() == "torchao":
     from torchao.quantization.pt2e import (
@@ -77,7 +78,8 @@ def capture(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> fx.Gr
     non-strict graphs lack what the quantizer looks for, so that it finds nothing on torch 2.8
     and 2.11 (pytorch/pytorch#160095) and raises on 2.14 and 2.15.
     PyTorch's fast path for attention is off meanwhile: it makes one operator of a whole
-    ``nn.TransformerEncoderLayer``, with no linear layer in it.
+    ``nn.TransformerEncoderLayer``, with no linear layer in it. `keep_batch_norms` then keeps
+    `prepare_pt2e` from a wrong fold.
 
     Parameters
     ----------
@@ -114,7 +116,9 @@ def capture(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> fx.Gr
         # On a data-dependent branch torch prints the graph so far; the error names the line.
         quiet = contextlib.redirect_stderr(io.StringIO())
         with torch.no_grad(), patient_dynamo(), quiet, _without_fast_path():
-            return torch.export.export(model, tuple(example_inputs), strict=True).module()
+            captured = torch.export.export(model, tuple(example_inputs), strict=True).module()
+        keep_batch_norms(captured)
+        return captured
     except Exception as error:  # export raises many kinds; each is named and kept as the cause
         first_line = (str(error).strip() or "no message").splitlines()[0]
         raise CaptureError(

@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from xpuqlib.machine.environment import versions
 from xpuqlib.material.factory import is_factory
 from xpuqlib.names import RESCALED, TRANSFORMERS
 from xpuqlib.recipe import passes
+from xpuqlib.recipe.layers import layer_kind
 
 if TYPE_CHECKING:
     from xpuqlib.recipe.recipe import Recipe
@@ -27,6 +29,12 @@ __all__ = ["write_script"]
 NAME, WEIGHTS, BATCHES = "quantize_my_model.py", "weights.pt", "calibration.pt"
 # What ImageNet's weights change when a GoogLeNet, an Inception or a VisionTransformer is built.
 BUILT_WITH = ("aux_logits", "transform_input", "image_size")
+POOL_REWRITES = (
+    passes._pad_for_ceil_mode,
+    passes._bound,
+    passes.quantize_above_max_pool,
+    passes.keep_max_pools_floating,
+)
 Batch = tuple[torch.Tensor, ...]
 
 
@@ -129,7 +137,8 @@ def _script(
         changed=(recipe.configuration, recipe.observer) != ("default", "histogram"),
         float_layers=list(recipe.float_layers),
         float_activations=list(recipe.float_activations),
-        pools=_pool_rewrites() if "max_pool2d" in operators else [],
+        norms=_sources(layer_kind, passes.keep_batch_norms) if "batch_norm" in operators else [],
+        pools=_sources(*POOL_REWRITES) if "max_pool2d" in operators else [],
     )
 
 
@@ -165,14 +174,8 @@ def _from_torchvision(name: str, model: nn.Module, example: Batch) -> str:
     return f"model = torchvision.models.get_model({_quoted(name)}, weights=None, {given})"
 
 
-def _pool_rewrites() -> list[str]:
-    """Give our own rewrites around max-pools as they are, with the first line of what they say."""
-    functions = (
-        passes._pad_for_ceil_mode,
-        passes._bound,
-        passes.quantize_above_max_pool,
-        passes.keep_max_pools_floating,
-    )
+def _sources(*functions: Callable) -> list[str]:
+    """Give our own rewrites as they are, with the first line of what they say."""
     sources = map(inspect.getsource, functions)
     return [re.sub(r'(""".*?)\n\n.*?"""', r'\1"""', source, flags=re.S) for source in sources]
 
