@@ -32,6 +32,7 @@ batch_size: int = 8"""
 ELSEWHERE = {
     "make map": ("tests/test_map.py", '"make.py", "--drafted-only"'),
     'make map ARGS="*': ("tests/test_map.py", '"make.py", "--drafted-only"'),
+    "python benchmarks/map/dense.py": ("tests/test_map.py", 'MAP / "dense.py"'),
     "xpuq compare docs/map/*": (
         "tests/runner/test_kept.py",
         '["compare", str(before), str(after)]',
