@@ -5,6 +5,7 @@ model the table has the reason why it is not, and its backbone, which is.
 """
 
 import argparse
+import textwrap
 from pathlib import Path
 
 import pandas
@@ -14,7 +15,7 @@ from torch.optim.swa_utils import update_bn
 from torchvision import models
 from tqdm import tqdm
 
-from xpuqlib.errors import CaptureError
+from xpuqlib.errors import CaptureError, DraftError
 from xpuqlib.machine.files import write_whole
 from xpuqlib.proof import (
     draft_for_xpu,
@@ -34,7 +35,7 @@ from xpuqlib.recipe import (
 
 KEPT = Path(__file__).parent.parent.parent / "docs" / "map" / "dense.csv"
 TASKS = {"segmentation": models.segmentation, "detection": models.detection}
-PIXELS = 96
+PIXELS, LEAST = 96, {"ssd300_vgg16": 300}
 
 
 def build(name: str) -> nn.Module:
@@ -49,10 +50,10 @@ def layers_in(model: nn.Module) -> int:
     return sum(isinstance(module, kinds) for module in model.modules())
 
 
-def quantized(model: nn.Module) -> dict:
+def quantized(model: nn.Module, pixels: int) -> dict:
     """Quantize, draft and simulate a model that takes images; BatchNorm is estimated first."""
-    update_bn((torch.randn(4, 3, PIXELS, PIXELS) for _ in range(4)), model.train())
-    inputs = (torch.randn(2, 3, PIXELS, PIXELS),)
+    update_bn((torch.randn(4, 3, pixels, pixels) for _ in range(4)), model.train())
+    inputs = (torch.randn(2, 3, pixels, pixels),)
     quantizer = XPUInductorQuantizer()
     quantizer.set_global(get_default_xpu_inductor_quantization_config())
     prepared = prepare_pt2e(capture(model.eval(), inputs), quantizer)
@@ -61,32 +62,38 @@ def quantized(model: nn.Module) -> dict:
         prepared(*inputs)
         converted = convert_pt2e(prepared)
         reference = flat_output(converted(*inputs))
-    layers, draft = quantizable_layers(converted), draft_for_xpu(converted, inputs)
-    calls = match_calls(layers, draft.compilation.generated)
-    simulated = simulate(draft, inputs).output
-    return {
+    layers = quantizable_layers(converted)
+    row = {
         "in the program": len(layers),
         "quantized": sum(layer.scale is not None for layer in layers),
-        "drafted": sum(call is not None for call in calls),
         "SQNR of the Q/DQ graph to fp32 (dB)": sqnr(fp32, reference),
+    }
+    try:
+        draft = draft_for_xpu(converted, inputs)
+    except DraftError as error:
+        return row | {"not drafted": str(error).splitlines()[0]}
+    calls = match_calls(layers, draft.compilation.generated)
+    simulated = simulate(draft, inputs).output
+    return row | {
+        "drafted": sum(call is not None for call in calls),
         "SQNR of the simulated GPU program to the Q/DQ graph (dB)": sqnr(reference, simulated),
     }
 
 
 def rows(name: str, task: str) -> list[dict]:
     """Give the rows of one model: itself, and its backbone where it cannot be captured whole."""
-    model = build(name)
+    model, pixels = build(name), LEAST.get(name, PIXELS)
     row = {"model": name, "task": task, "part": "whole", "layers": layers_in(model)}
     if task == "segmentation":
-        return [row | quantized(model)]
+        return [row | quantized(model, pixels)]
     reason = ""
     try:
         capture(model, ([torch.rand(3, 224, 224)],))
     except CaptureError as error:
-        reason = str(error).splitlines()[0].partition("(unhinted")[0].strip()
+        reason = textwrap.shorten(str(error).splitlines()[0], 200, placeholder=" …")
     backbone = build(name).backbone
     part = {"model": name, "task": task, "part": "backbone", "layers": layers_in(backbone)}
-    return [row | {"not captured": reason}, part | quantized(backbone)]
+    return [row | {"not captured": reason}, part | quantized(backbone, pixels)]
 
 
 def main() -> None:
