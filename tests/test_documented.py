@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import no_torch_in_it, write_lesson, write_notebook
+from conftest import large_on, no_torch_in_it, write_lesson, write_notebook
 from typer.testing import CliRunner
 
 from xpuqlib.cli import app
@@ -216,7 +216,8 @@ def marked(command: str, value: object) -> object:
     if command == "make benchmark" or command.startswith("xpuq draft"):
         return pytest.param(value, id=command)
     track = "ipex" if command in ON_IPEX else "current"
-    return pytest.param(value, id=command, marks=no_torch_in_it(track))
+    only = large_on if command.startswith("make benchmark") else no_torch_in_it
+    return pytest.param(value, id=command, marks=only(track))
 
 
 def follow(command: str) -> None:

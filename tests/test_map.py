@@ -94,7 +94,7 @@ def test_every_map_has_every_classifier_and_no_gap_without_a_reason():
 
 
 @pytest.mark.slow
-@no_torch_in_it("current")
+@large_on("current")
 def test_the_table_of_segmentation_and_detection_is_still_true(tmp_path):
     names = ["lraspp_mobilenet_v3_large", "ssdlite320_mobilenet_v3_large"]
     command = [sys.executable, MAP / "dense.py", "--models", ",".join(names)]

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from xpuqlib.errors import RunError
 from xpuqlib.material.batches import load_batches
 from xpuqlib.material.models import load_model
+from xpuqlib.proof.closeness import sqnr
 from xpuqlib.recipe.calibration import calibrate
 from xpuqlib.recipe.lowering import lower
 from xpuqlib.recipe.pt2e import capture, convert_pt2e, prepare_pt2e
@@ -187,22 +188,44 @@ def test_a_model_of_torchvision_gives_the_same_bits(tmp_path, bf16):
     check_equal(output, lower(converted, calibration[0], bf16_autocast=bf16)(*calibration[0]))
 
 
+class Odd(nn.Module):
+    """What upstream gets wrong: a batch norm on a shortcut, a changed bias; and concatenations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16)
+        self.last, self.linear = nn.Conv2d(16, 16, 1), nn.Linear(48, 4)
+        nn.init.uniform_(self.norm.running_mean, 1, 2)
+
+    def forward(self, x):
+        y = self.conv(x)
+        y = torch.cat([y, self.last(self.norm(y).relu()), self.last(y)], 1).amax((2, 3))
+        bias = self.linear.bias.clone()
+        bias[1:3].zero_()
+        return nn.functional.linear(y, self.linear.weight, bias)
+
+
 @pytest.mark.slow
-def test_an_exported_program_gives_the_same_bits(tiny, tmp_path):
-    model, x = tiny
+def test_an_exported_program_gives_the_same_bits(tmp_path):
+    torch.manual_seed(0)
+    model, x = Odd().eval(), torch.randn(8, 3, 16, 16)
     torch.export.save(export(model, x), tmp_path / "model.pt2")
     named = str(tmp_path / "model.pt2")
     program = load_model(named, "auto")
     recipe = make_recipe(named)
     converted = quantized(recipe, program, ((x,),))
     script = write_script(recipe, tmp_path / "out", program, converted, ((x,),))
+    text = script.read_text()
+    for rewrite in ("keep_batch_norms", "fold_changed_biases", "keep_cats_floating"):
+        assert text.count(f"{rewrite}(") == 2, rewrite  # defined and called
+    assert sqnr(model(x), converted(x)) > 20
     output, _ = run(script, "--device", "cpu")
     check_equal(output, lower(converted, (x,))(x))
     # Without freezing there is no int8 kernel, and that is an error.
     script.write_text(script.read_text().replace("freezing = True", "freezing = False"))
     _, ended = run(script, "--device", "cpu", check=False)
     assert ended.returncode != 0
-    assert "None of 2 layers has an int8 kernel" in ended.stderr
+    assert "None of 4 layers has an int8 kernel" in ended.stderr
 
 
 def test_a_short_recipe_is_a_short_script(tiny_flow, tmp_path):

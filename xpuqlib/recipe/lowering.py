@@ -136,8 +136,8 @@ def lower(
     """Compile a model with ``torch.compile`` and freezing, as the device needs it.
 
     ======  =========================================================================
-    xpu     freezing; oneDNN int8 kernels on the GPU
-    cpu     exact rewrites of a copy (passes.py), then the same kernels on the CPU
+    xpu     exact rewrites of a copy (passes.py), freezing; oneDNN int8 kernels on the GPU
+    cpu     more of these rewrites, then the same kernels on the CPU
     cuda    no freezing: oneDNN has no CUDA kernels, so this is a floating-point reference
     ======  =========================================================================
 
@@ -255,8 +255,9 @@ def rewrite_for(
     copied, notes = copy.deepcopy(converted), []
     if biases := fold_changed_biases(copied):
         notes.append(f"{biases} biases computed once, exactly")
-    if device_type == "xpu" and torch.__version__ < (2, 15):
-        keep_cats_floating(copied)
+    early = device_type == "xpu" and torch.__version__ < (2, 15)
+    if early and (cats := keep_cats_floating(copied)):
+        notes.append(f"{cats} concatenations kept in floating point, exactly")
     wanted = device_type == "cpu" if int8_max_pool is None else int8_max_pool
     # No oneDNN kernel, no reason for uint8: what torch.compile alone made is found in the cache.
     signed = device_type == "cpu" and not freezing and not int8_max_pool

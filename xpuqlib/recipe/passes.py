@@ -140,17 +140,20 @@ def keep_max_pools_floating(graph_module: fx.GraphModule) -> None:
     graph_module.recompile()
 
 
-def keep_cats_floating(graph_module: fx.GraphModule) -> None:
+def keep_cats_floating(graph_module: fx.GraphModule) -> int:
     """Keep Inductor from making int8 concatenations of dequantize, cat, quantize, in place.
 
     For a GPU it cannot write what it has made of them: an AssertionError in torch 2.8 and 2.11,
-    mended in 2.15. A DenseNet concatenates before each layer.
+    mended in 2.15. A DenseNet concatenates before each layer. Gives the number that is kept.
     """
     dequantize = torch.ops.quantized_decomposed.dequantize_per_tensor.default
+    kept = 0
     for cat in list(graph_module.graph.nodes):
         if cat.target is torch.ops.aten.cat.default and cat.args[0][0].target is dequantize:
             _bound(graph_module.graph, cat, cat.args[0][0])
+            kept += 1
     graph_module.recompile()
+    return kept
 
 
 def _bound(graph: fx.Graph, node: fx.Node, source: fx.Node) -> None:
@@ -246,10 +249,11 @@ def _computed(graph_module: fx.GraphModule, changes: list[fx.Node]) -> torch.Ten
 def keep_batch_norms(graph_module: fx.GraphModule) -> int:
     """Keep `prepare_pt2e` from folding a batch norm where others would see it, in place.
 
-    It folds each batch norm into the weights of the convolution or linear layer before it. Who
-    else reads the output of that layer, or uses its weights, then gets other values (torch 2.8
-    to 2.15), and nothing says so. The first shortcut of MaxViT does. A copy between the two
-    changes no value, and hides them from each other: that batch norm stays in floating point.
+    It folds each batch norm into weights and bias of the convolution before it, torchao also of
+    a linear layer. Who else reads the output of that layer, or one of its parameters, then gets
+    other values (torch 2.8 to 2.15), and nothing says so. The first shortcut of MaxViT does. A
+    copy between the two changes no value, and hides them from each other: that batch norm stays
+    in floating point.
 
     Parameters
     ----------
@@ -263,17 +267,20 @@ def keep_batch_norms(graph_module: fx.GraphModule) -> int:
     """
     norms = ("batch_norm", "_native_batch_norm_legit_no_training")
     nodes = list(graph_module.graph.nodes)
-    weights = [node.args[1].target for node in nodes if layer_kind(node)]
+    read = [node.target for x in nodes for node in x.all_input_nodes if node.op == "get_attr"]
     kept = 0
     for norm in nodes:
         if getattr(norm.target, "_opname", "") not in norms or not layer_kind(norm.args[0]):
             continue
         layer = norm.args[0]
-        if len(layer.users) > 1 or weights.count(layer.args[1].target) > 1:
+        own = [node.target for node in layer.all_input_nodes if node.op == "get_attr"]
+        if len(layer.users) > 1 or any(read.count(name) > 1 for name in own):
             with graph_module.graph.inserting_before(norm):
                 copied = graph_module.graph.call_function(torch.ops.aten.clone.default, (layer,))
             norm.replace_input_with(layer, copied)
-            copied.meta["val"] = layer.meta["val"]  # not its source: it is no part of the layer
+            # Not the source of the layer: the quantizer would take the copy for a part of it.
+            for key in ("val", "nn_module_stack"):
+                copied.meta[key] = norm.meta[key]
             kept += 1
     graph_module.recompile()
     return kept

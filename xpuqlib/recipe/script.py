@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import io
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +29,18 @@ __all__ = ["write_script"]
 NAME, WEIGHTS, BATCHES = "quantize_my_model.py", "weights.pt", "calibration.pt"
 # What ImageNet's weights change when a GoogLeNet, an Inception or a VisionTransformer is built.
 BUILT_WITH = ("aux_logits", "transform_input", "image_size")
-POOL_REWRITES = (
-    passes._pad_for_ceil_mode,
-    passes._bound,
-    passes.quantize_above_max_pool,
-    passes.keep_max_pools_floating,
-)
+# Our own rewrites that a script takes along, by what its graph has.
+REWRITES = {
+    "norms": (layer_kind, passes.keep_batch_norms),
+    "folds": (layer_kind, passes._made_of, passes._computed, passes.fold_changed_biases),
+    "cats": (passes._bound, passes.keep_cats_floating),
+    "pools": (
+        passes._pad_for_ceil_mode,
+        passes._bound,
+        passes.quantize_above_max_pool,
+        passes.keep_max_pools_floating,
+    ),
+}
 Batch = tuple[torch.Tensor, ...]
 
 
@@ -112,6 +118,13 @@ def _script(
         name = RESCALED.get(recipe.model, recipe.model)  # the weights are in the file
         build = _from_torchvision(name, model, calibration[0])
     operators = [getattr(node.target, "_opname", "") for node in converted.graph.nodes]
+    has = {
+        "norms": any("batch_norm" in name for name in operators),
+        "folds": passes.fold_changed_biases(copy.deepcopy(converted)) > 0,
+        "cats": "cat" in operators,
+        "pools": "max_pool2d" in operators,
+    }
+    needed = [name for name in REWRITES if has[name]]
     found = (f"{name} {version}" for name, version in versions().items() if version)
     settings = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -137,8 +150,8 @@ def _script(
         changed=(recipe.configuration, recipe.observer) != ("default", "histogram"),
         float_layers=list(recipe.float_layers),
         float_activations=list(recipe.float_activations),
-        norms=_sources(layer_kind, passes.keep_batch_norms) if "batch_norm" in operators else [],
-        pools=_sources(*POOL_REWRITES) if "max_pool2d" in operators else [],
+        rewrites=_sources(needed),
+        **dict.fromkeys(REWRITES, False) | dict.fromkeys(needed, True),
     )
 
 
@@ -174,8 +187,9 @@ def _from_torchvision(name: str, model: nn.Module, example: Batch) -> str:
     return f"model = torchvision.models.get_model({_quoted(name)}, weights=None, {given})"
 
 
-def _sources(*functions: Callable) -> list[str]:
+def _sources(needed: list[str]) -> list[str]:
     """Give our own rewrites as they are, with the first line of what they say."""
+    functions = dict.fromkeys(function for name in needed for function in REWRITES[name])
     sources = map(inspect.getsource, functions)
     return [re.sub(r'(""".*?)\n\n.*?"""', r'\1"""', source, flags=re.S) for source in sources]
 
