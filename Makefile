@@ -33,7 +33,7 @@ run: $(STAMP) ## execute all lessons on the best device there is
 	$(BIN)/xpuq run
 
 test: $(STAMP) ## the whole test suite, the notebooks included
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope -m "not claims" $(NBVAL) \
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --max-worker-restart 0 -m "not claims" $(NBVAL) \
 		notebooks/00*.ipynb notebooks/01*.ipynb tests
 
 check: lint ## lint and what of the tests is fast: three minutes

@@ -1,7 +1,5 @@
 import os
-import shutil
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -244,9 +242,14 @@ class Flow:
         return collect_evidence(self.model, self.converted, self.lowered, self.inputs)
 
 
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    """Each test draws the same numbers, alone and after others."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def tiny() -> tuple[nn.Module, torch.Tensor]:
-    torch.manual_seed(0)
     return TinyNet().eval(), torch.randn(8, 3, 16, 16)
 
 
@@ -284,17 +287,3 @@ def check_readable(figure):
         assert axes.get_xlabel()
         assert " ".join(axes.get_xlabel().split()) in figure.describe()
     figure.canvas.draw()
-
-
-@contextmanager
-def chromium():
-    """Start Debian's Chromium, headless; skip, and say what is missing, where it is not there."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        pytest.skip("no Chromium here (Debian: apt install chromium): pages were not opened")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()

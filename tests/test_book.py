@@ -14,7 +14,8 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin
 
 import pytest
-from conftest import chromium, no_torch_in_it
+from chromium import chromium
+from conftest import no_torch_in_it
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import chromium, no_torch_in_it, wait_until, write_notebook
+from chromium import chromium
+from conftest import no_torch_in_it, wait_until, write_notebook
 
 from xpuqlib.proof.record import MIME_TYPE
 

@@ -4,7 +4,8 @@ import time
 import nbformat
 import pandas
 import pytest
-from conftest import chromium, no_torch_in_it, wait_until
+from chromium import chromium
+from conftest import no_torch_in_it, wait_until
 
 from xpuqlib.errors import RunError
 from xpuqlib.proof.record import MIME_TYPE, RunRecord
