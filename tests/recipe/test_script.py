@@ -12,7 +12,9 @@ from torch.utils._pytree import tree_leaves
 from xpuqlib.errors import RunError
 from xpuqlib.material.batches import load_batches
 from xpuqlib.material.models import load_model
+from xpuqlib.material.text import reviews
 from xpuqlib.proof.closeness import sqnr
+from xpuqlib.proof.graph import quantizable_layers
 from xpuqlib.recipe.calibration import calibrate
 from xpuqlib.recipe.lowering import lower
 from xpuqlib.recipe.pt2e import capture, convert_pt2e, prepare_pt2e
@@ -186,6 +188,30 @@ def test_a_model_of_torchvision_gives_the_same_bits(tmp_path, bf16):
     script = write_script(recipe, tmp_path, model, converted, calibration)
     output, _ = run(script, "--device", "cpu")
     check_equal(output, lower(converted, calibration[0], bf16_autocast=bf16)(*calibration[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("vit", marks=large_on("current")),
+        pytest.param("text", marks=large_on("ipex")),
+    ],
+)
+def test_this_kits_transformers_are_built_without_it(tmp_path, name):
+    model = load_model(name, "random")
+    calibration = ((torch.randn(4, 3, 32, 32) if name == "vit" else reviews()[0][:4],),)
+    recipe = make_recipe(name)
+    converted = quantized(recipe, model, calibration)
+    script = write_script(recipe, tmp_path, model, converted, calibration)
+    output, ended = run(script, "--device", "cpu")
+    check_equal(output, lower(converted, calibration[0])(*calibration[0]))
+    layers = quantizable_layers(converted)
+    count = sum(layer.scale is not None for layer in layers)
+    assert (
+        f"{count} of {len(layers)} convolutions and linear layers run in int8 kernels"
+        in ended.stdout
+    )
 
 
 class Odd(nn.Module):

@@ -34,7 +34,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "sha256",
         ],
         "text": ["LENGTH", "WORDS", "TextClassifier", "reviews", "spell"],
-        "transformers": ["build_transformer", "train_transformer"],
+        "transformers": ["VIT", "build_transformer", "train_transformer"],
         "own": ["check_model", "load_own_model", "load_weights", "read_weights"],
     },
 )

@@ -14,8 +14,17 @@ from tqdm import tqdm
 from xpuqlib.material.data import digits_split, enlarge
 from xpuqlib.material.text import TextClassifier, reviews
 
-__all__ = ["build_transformer", "train_transformer"]
+__all__ = ["VIT", "build_transformer", "train_transformer"]
 
+# What builds ``vit``.
+VIT = {
+    "image_size": 32,
+    "patch_size": 8,
+    "hidden_dim": 96,
+    "mlp_dim": 192,
+    "num_layers": 4,
+    "num_heads": 4,
+}
 EPOCHS, BATCH, WEIGHT_DECAY = 12, 32, 0.01
 LEARNING_RATES = {"vit": 2e-3, "text": 1e-3}
 
@@ -32,8 +41,7 @@ def build_transformer(name: str, classes: int | None = None) -> nn.Module:
     """
     if name == "text":
         return TextClassifier(classes or 2)
-    shape = {"hidden_dim": 96, "mlp_dim": 192, "num_layers": 4, "num_heads": 4}
-    return VisionTransformer(image_size=32, patch_size=8, num_classes=classes or 10, **shape)
+    return VisionTransformer(num_classes=classes or 10, **VIT)
 
 
 def train_transformer(name: str) -> nn.Module:

@@ -14,10 +14,12 @@ import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import fx, nn
 
-from xpuqlib.errors import RecipeError, RunError, explained
+from xpuqlib.errors import RunError, explained
 from xpuqlib.machine.environment import versions
+from xpuqlib.material import text
 from xpuqlib.material.factory import is_factory
-from xpuqlib.names import RESCALED, TRANSFORMERS
+from xpuqlib.material.transformers import VIT
+from xpuqlib.names import RESCALED
 from xpuqlib.recipe import passes
 from xpuqlib.recipe.layers import layer_kind
 
@@ -81,19 +83,17 @@ def write_script(
     ------
     RunError
         If the folder cannot be written.
-    RecipeError
-        For a transformer of this kit, which a script without the kit cannot build.
     """
     folder = Path(folder)
     with torch.no_grad():
-        text = _script(recipe, model, converted, calibration)
+        script = _script(recipe, model, converted, calibration)
     batches = [tuple(x.cpu() for x in batch) for batch in calibration]
     state = {name: value.cpu() for name, value in model.state_dict().items()}
     with explained(OSError, f"{folder} cannot be written", "Choose another folder.", RunError):
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in ((WEIGHTS, _saved(state)), (BATCHES, _saved(batches))):
             _write_whole(folder / name, content)
-        _write_whole(folder / NAME, text.encode())
+        _write_whole(folder / NAME, script.encode())
     return folder / NAME
 
 
@@ -112,11 +112,7 @@ def _script(
             "model = move_to_device_pass(program, device).module()"
         )
     else:
-        if recipe.model in TRANSFORMERS:
-            cause = f"{recipe.model} is a model of this kit, which the script does without."
-            raise RecipeError(cause, "Write it in a file of your own: model=FILE.py:FUNCTION.")
-        name = RESCALED.get(recipe.model, recipe.model)  # the weights are in the file
-        build = _from_torchvision(name, model, calibration[0])
+        build = _from_torchvision(recipe.model, model, calibration[0])
     operators = [getattr(node.target, "_opname", "") for node in converted.graph.nodes]
     has = {
         "norms": any("batch_norm" in name for name in operators),
@@ -145,7 +141,8 @@ def _script(
         source=source,
         own_code=own_code,
         exported=exported,
-        torchvision=not (own_code or exported),
+        torchvision=not (own_code or exported or recipe.model == "text"),
+        text=recipe.model == "text",
         minmax=recipe.observer == "minmax",
         changed=(recipe.configuration, recipe.observer) != ("default", "histogram"),
         float_layers=list(recipe.float_layers),
@@ -181,10 +178,29 @@ def _from_factory(named: str) -> str:
 
 
 def _from_torchvision(name: str, model: nn.Module, example: Batch) -> str:
-    settings: dict[str, Any] = {"num_classes": model(*example).shape[1]}
+    classes = model(*example).shape[1]
+    if name == "text":
+        return _text_classifier(classes)
+    settings = {"num_classes": classes}
+    if name == "vit":
+        return f"model = torchvision.models.VisionTransformer({_given(settings | VIT)})"
     settings |= {name: getattr(model, name) for name in BUILT_WITH if hasattr(model, name)}
-    given = ", ".join(f"{key}={value}" for key, value in settings.items())
-    return f"model = torchvision.models.get_model({_quoted(name)}, weights=None, {given})"
+    name = RESCALED.get(name, name)  # the weights are in the file
+    return (
+        f"model = torchvision.models.get_model({_quoted(name)}, weights=None, {_given(settings)})"
+    )
+
+
+def _given(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in settings.items())
+
+
+def _text_classifier(classes: int) -> str:
+    """Take the class of ``text`` along, as it is, with the words that it knows."""
+    names = ("PADDING", "WORDS", "LENGTH")
+    constants = "\n".join(f"{name} = {getattr(text, name)!r}" for name in names)
+    source = inspect.getsource(text.TextClassifier)
+    return f"{constants}\n\n\n{source}\n\nmodel = TextClassifier({classes})"
 
 
 def _sources(needed: list[str]) -> list[str]:
