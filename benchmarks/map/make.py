@@ -12,11 +12,13 @@ from table import read_maps, write_maps
 from torchvision.models import get_model_weights
 
 from xpuqlib.material import classifiers, least_size
-from xpuqlib.runner import Grid, keep_runs, read_runs, sweep
+from xpuqlib.runner import Grid, Result, keep_runs, read_runs, sweep
 
 HERE = Path(__file__).parent
 KEPT = HERE.parent.parent / "docs" / "map"
 SMOKE = ("squeezenet1_1", "mnasnet0_5")
+VERSION = ".".join(torch.__version__.split("+")[0].split(".")[:2])
+AT_A_TIME = 8  # models
 
 
 def arguments() -> argparse.Namespace:
@@ -37,33 +39,46 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Sweep the models, and write what is kept after each batch size."""
+    """Sweep the models, and write what is kept after every few of them."""
     asked = arguments()
-    version = ".".join(torch.__version__.split("+")[0].split(".")[:2])
     models = SMOKE if asked.smoke else asked.models.split(",") if asked.models else by_effort()
-    out = asked.out or Path("runs") / f"map-{version}"
+    out = asked.out or Path("runs") / f"map-{VERSION}"
     for batch_size in asked.batch_sizes.split(",")[: 1 if asked.smoke else None]:
-        values = {"model": list(models), "batch_size": [int(batch_size)]}
-        if asked.weights != "random" or asked.data != "synthetic":
-            values |= {"weights": [asked.weights], "data": [asked.data]}
-        if asked.drafted_only:
-            values["rehearsed"] = [False]
-        made = sweep(
-            HERE / "one_model.ipynb",
-            Grid(parameters=values),
-            out,
-            jobs=asked.jobs,
-            scheduler=asked.scheduler,
-            timeout=asked.timeout,
-            resume=True,
-        )
-        asked.kept.mkdir(parents=True, exist_ok=True)
-        kept = asked.kept / f"torch-{version}.jsonl"
-        before = read_runs(kept) if kept.exists() else []
-        runs = {str(sorted(run.parameters.items())): run for run in [*before, *made]}
-        keep_runs(list(runs.values()), kept)
-        write_maps(asked.kept, read_maps(asked.kept))
+        for start in range(0, len(models), AT_A_TIME):
+            some = list(models[start : start + AT_A_TIME])
+            print(f"batch {batch_size}, models {start + 1} to {start + len(some)} of {len(models)}")
+            keep(asked.kept, sweep_some(some, int(batch_size), asked, out))
     print(f"{asked.kept / 'index.html'}; runs: {out}")
+
+
+def sweep_some(
+    models: list[str], batch_size: int, asked: argparse.Namespace, out: Path
+) -> list[Result]:
+    """Run one kernel a model; what has run before is read."""
+    values = {"model": models, "batch_size": [batch_size]}
+    if asked.weights != "random" or asked.data != "synthetic":
+        values |= {"weights": [asked.weights], "data": [asked.data]}
+    if asked.drafted_only:
+        values["rehearsed"] = [False]
+    return sweep(
+        HERE / "one_model.ipynb",
+        Grid(parameters=values),
+        out,
+        jobs=asked.jobs,
+        scheduler=asked.scheduler,
+        timeout=asked.timeout,
+        resume=True,
+    )
+
+
+def keep(folder: Path, made: list[Result]) -> None:
+    """Add runs to those that are kept, and write the tables and the page anew."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / f"torch-{VERSION}.jsonl"
+    before = read_runs(kept) if kept.exists() else []
+    runs = {str(sorted(run.parameters.items())): run for run in [*before, *made]}
+    keep_runs(list(runs.values()), kept)
+    write_maps(folder, read_maps(folder))
 
 
 def by_effort() -> list[str]:

@@ -33,6 +33,9 @@ class Recipe(BaseModel):
     ----------
     model, weights, data : str
         As the lessons' parameters.
+    rewritten_attention : bool
+        Whether the model went through `rewrite_attention` first; it changes only a model with an
+        ``nn.MultiheadAttention``.
     configuration, observer : str
         As for `make_configuration`.
     float_layers, float_activations : list of str
@@ -50,6 +53,7 @@ class Recipe(BaseModel):
     model: str
     weights: str
     data: str
+    rewritten_attention: bool = False
     configuration: Literal["default", "symmetric"] = "default"
     observer: Literal["histogram", "minmax"] = "histogram"
     float_layers: list[str] = []

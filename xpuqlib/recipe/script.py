@@ -8,6 +8,7 @@ import io
 import json
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,7 @@ from xpuqlib.material import text
 from xpuqlib.material.factory import is_factory
 from xpuqlib.material.transformers import VIT
 from xpuqlib.names import RESCALED
-from xpuqlib.recipe import passes
+from xpuqlib.recipe import attention, passes
 from xpuqlib.recipe.layers import layer_kind
 
 if TYPE_CHECKING:
@@ -29,8 +30,24 @@ if TYPE_CHECKING:
 __all__ = ["write_script"]
 
 NAME, WEIGHTS, BATCHES = "quantize_my_model.py", "weights.pt", "calibration.pt"
+ATTENTION = "rewritten_attention.py"
 # What ImageNet's weights change when a GoogLeNet, an Inception or a VisionTransformer is built.
 BUILT_WITH = ("aux_logits", "transform_input", "image_size")
+# What stands for this kit's own in the file of the attention.
+ERRORS = '''
+class ModelError(ValueError):
+    """What cannot be rewritten, with its fix."""
+
+    def __init__(self, cause, fix):
+        super().__init__(f"{cause}\\n  Fix: {fix}")
+
+
+def refuse_unknown(names, known, *, what):
+    """Raise for a name that is not known."""
+    if unknown := set(names) - set(known):
+        raise ModelError(f"There is no {what} {unknown}.", f"Use {', '.join(known)}.")
+
+'''
 # Our own rewrites that a script takes along, by what its graph has.
 REWRITES = {
     "norms": (layer_kind, passes.keep_batch_norms),
@@ -55,8 +72,9 @@ def write_script(
 ) -> Path:
     """Write ``quantize_my_model.py``, which quantizes the model as the recipe does, without us.
 
-    Beside it go ``weights.pt``, the model's state dict, and ``calibration.pt``, the batches. The
-    script gives the same output for the first batch as `lower` does here, bit for bit.
+    Beside it go ``weights.pt``, the model's state dict, and ``calibration.pt``, the batches, and
+    ``rewritten_attention.py`` where the recipe rewrites attention that the model has. The script
+    gives the same output for the first batch as `lower` does here, bit for bit.
 
     The file of a factory or an exported program is not copied: the script needs it, and looks for
     it in its own folder, then where it is now. A factory of a module is imported as it is here.
@@ -68,7 +86,7 @@ def write_script(
     folder : path
         Is made if it is missing; files of these names are replaced.
     model : torch.nn.Module
-        The model in floating point, with its weights.
+        The model in floating point, with its weights; before `rewrite_attention`.
     converted : torch.fx.GraphModule
         From ``convert_pt2e``; where it has max-pools, the script gets the rewrites for them.
     calibration : tuple of tuple of torch.Tensor
@@ -93,6 +111,8 @@ def write_script(
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in ((WEIGHTS, _saved(state)), (BATCHES, _saved(batches))):
             _write_whole(folder / name, content)
+        if _attends(recipe, model):
+            _write_whole(folder / ATTENTION, _without_this_kit(attention).encode())
         _write_whole(folder / NAME, script.encode())
     return folder / NAME
 
@@ -143,6 +163,7 @@ def _script(
         exported=exported,
         torchvision=not (own_code or exported or recipe.model == "text"),
         text=recipe.model == "text",
+        attention=_attends(recipe, model),
         minmax=recipe.observer == "minmax",
         changed=(recipe.configuration, recipe.observer) != ("default", "histogram"),
         float_layers=list(recipe.float_layers),
@@ -152,7 +173,18 @@ def _script(
     )
 
 
-def _quoted(value: str | list[str]) -> str:
+def _attends(recipe: Recipe, model: nn.Module) -> bool:
+    found = any(isinstance(module, nn.MultiheadAttention) for module in model.modules())
+    return found and recipe.rewritten_attention
+
+
+def _without_this_kit(module: ModuleType) -> str:
+    """Give our own module as it is, with errors and a check of its own."""
+    source = inspect.getsource(module)
+    return re.sub(r"from xpuqlib.*\n(from xpuqlib.*\n)*", lambda _: ERRORS, source)
+
+
+def _quoted(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)  # as ruff and black quote
 
 
@@ -198,7 +230,7 @@ def _given(settings: dict[str, Any]) -> str:
 def _text_classifier(classes: int) -> str:
     """Take the class of ``text`` along, as it is, with the words that it knows."""
     names = ("PADDING", "WORDS", "LENGTH")
-    constants = "\n".join(f"{name} = {getattr(text, name)!r}" for name in names)
+    constants = "\n".join(f"{name} = {_quoted(getattr(text, name))}" for name in names)
     source = inspect.getsource(text.TextClassifier)
     return f"{constants}\n\n\n{source}\n\nmodel = TextClassifier({classes})"
 

@@ -113,6 +113,8 @@ executed)"""
     """seed of the choice of images and of random weights"""
     recipe: _Recipe = Field("", examples=["the file of a recipe"])
     """lesson 09's recipe.yml: configuration and what stays in floating point; empty for none"""
+    rewritten_attention: bool = True
+    """whether lesson 09 writes attention as linear layers first, which the quantizer finds"""
     max_drop: float = Field(0.01, ge=0.0001, le=0.5)
     """the accuracy that int8 may cost; 0.01 is a point"""
     timed_points: int = Field(4, ge=2)

@@ -20,6 +20,7 @@ from xpuqlib.names import RESCALED
 from xpuqlib.proof.closeness import class_scores
 from xpuqlib.proof.evidence import Evidence, collect_evidence
 from xpuqlib.proof.packages import PackageContent, verify_package
+from xpuqlib.recipe.attention import rewrite_attention
 from xpuqlib.recipe.calibration import calibrate
 from xpuqlib.recipe.lowering import lower
 from xpuqlib.recipe.package import write_package
@@ -80,6 +81,7 @@ def ship_run(run: Path | str, out: Path | str, device: str = "cpu") -> Shipment:
     recipe = Recipe.load(run / RECIPE)
     name = RESCALED.get(recipe.model, recipe.model)  # the rescaled weights are in the file
     model = load_model(name, str(run / WEIGHTS), device=device)
+    model = rewrite_attention(model) if recipe.rewritten_attention else model
     batches = torch.load(run / BATCHES, weights_only=True)
     calibration = [tuple(x.to(device) for x in batch) for batch in batches]
     captured = capture(model, calibration[0])
