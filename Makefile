@@ -37,7 +37,7 @@ test: $(STAMP) ## the whole test suite, the notebooks included
 		notebooks/00*.ipynb notebooks/01*.ipynb tests
 
 check: lint ## lint and what of the tests is fast: three minutes
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope -m "not slow and not claims" tests
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope --max-worker-restart 0 -m "not slow and not claims" tests
 
 claims: $(STAMP) ## do all claims hold without VNNI: every lesson under AVX2 and under AVX512_CORE
 	$(BIN)/python -m pytest tests/test_claims_isa.py

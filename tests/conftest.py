@@ -244,7 +244,7 @@ class Flow:
 
 @pytest.fixture(autouse=True)
 def fixed_seed():
-    """Each test draws the same numbers, alone and after others."""
+    """Each test begins with the same seed; fixtures of a wider scope seed themselves."""
     torch.manual_seed(0)
 
 

@@ -15,9 +15,11 @@ class TwoInputs(nn.Module):
         super().__init__()
         self.a, self.b = nn.Conv2d(3, 16, 3), nn.Linear(8, 16)
         self.head = nn.Linear(32, 4)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
 
     def forward(self, image, numbers):
-        seen = self.a(image).relu().mean((2, 3))
+        seen = self.a(image).relu().mean(3).transpose(1, 2)
+        seen = self.attention(seen, seen, seen)[0].mean(1)
         return {"scores": self.head(torch.cat([seen, self.b(numbers).relu()], 1))}
 
 
@@ -56,8 +58,11 @@ def test_a_model_of_ones_own_with_two_inputs(tmp_path):
     xpuq_run(tmp_path, lesson, *(f"-p{name}={value}" for name, value in chosen.items()))
     check_noise(tmp_path / lesson.name)
     counts = record_of(tmp_path / lesson.name).evidence["counts"]
-    assert [counts[kind]["generated"] for kind in ("conv", "linear")] == [1, 2]
-    assert [counts[kind]["drafted"] for kind in ("conv", "linear")] == [1, 2]
+    assert [counts[kind]["generated"] for kind in ("conv", "linear")] == [1, 4]
+    assert [counts[kind]["drafted"] for kind in ("conv", "linear")] == [1, 4]
     left = {path.name for path in (tmp_path / lesson.stem).iterdir()}
-    assert {"recipe.yml", "quantize_my_model.py", "weights.pt", "calibration.pt"} <= left
-    assert Recipe.load(tmp_path / lesson.stem / "recipe.yml").model == chosen["model"]
+    scripts = {"quantize_my_model.py", "rewritten_attention.py"}
+    assert {"recipe.yml", "weights.pt", "calibration.pt", *scripts} <= left
+    recipe = Recipe.load(tmp_path / lesson.stem / "recipe.yml")
+    assert recipe.model == chosen["model"]
+    assert recipe.rewritten_attention

@@ -7,6 +7,7 @@ lies in docs/map: runs as JSON lines, which `xpuq compare` reads, a table, and a
 import argparse
 from pathlib import Path
 
+import numpy
 import torch
 from table import read_maps, write_maps
 from torchvision.models import get_model_weights
@@ -18,7 +19,7 @@ HERE = Path(__file__).parent
 KEPT = HERE.parent.parent / "docs" / "map"
 SMOKE = ("squeezenet1_1", "mnasnet0_5")
 VERSION = ".".join(torch.__version__.split("+")[0].split(".")[:2])
-AT_A_TIME = 8  # models
+AT_A_TIME = 8  # models of a job, before what is kept is written
 
 
 def arguments() -> argparse.Namespace:
@@ -43,11 +44,11 @@ def main() -> None:
     asked = arguments()
     models = SMOKE if asked.smoke else asked.models.split(",") if asked.models else by_effort()
     out = asked.out or Path("runs") / f"map-{VERSION}"
+    groups = 1 if asked.scheduler else max(1, len(models) // (AT_A_TIME * asked.jobs))
     for batch_size in asked.batch_sizes.split(",")[: 1 if asked.smoke else None]:
-        for start in range(0, len(models), AT_A_TIME):
-            some = list(models[start : start + AT_A_TIME])
-            print(f"batch {batch_size}, models {start + 1} to {start + len(some)} of {len(models)}")
-            keep(asked.kept, sweep_some(some, int(batch_size), asked, out))
+        for group in numpy.array_split(models, groups):
+            print(f"batch {batch_size}: {', '.join(group)}")
+            keep(asked.kept, sweep_some(group.tolist(), int(batch_size), asked, out))
     print(f"{asked.kept / 'index.html'}; runs: {out}")
 
 

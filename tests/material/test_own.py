@@ -8,6 +8,7 @@ from xpuqlib.material import models
 from xpuqlib.material.batches import Batches
 from xpuqlib.material.models import load_model
 from xpuqlib.material.own import check_model, load_weights
+from xpuqlib.recipe.attention import rewrite_attention
 from xpuqlib.recipe.calibration import observers
 from xpuqlib.recipe.pt2e import capture
 
@@ -214,3 +215,19 @@ def test_slow_batch_statistics_are_estimated_after_training(monkeypatch, momentu
     models._train_on_digits("resnet18")
     assert len(calls) == estimated
     assert (net[1].running_var - 1).abs().max() > 0.05  # as it began, it would be 1
+
+
+def test_attention_that_was_rewritten_names_its_own_fix():
+    class Cross(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x):
+            return self.seen(x[:, :1], x, x)[0][:, 0]
+
+    x = torch.randn(2, 4, 8)
+    batches = Batches(((x,),), ((x,),), None)
+    check_model(Cross().eval(), batches)
+    with pytest.raises(ModelError, match="-p rewritten_attention=false"):
+        check_model(rewrite_attention(Cross().eval()), batches)

@@ -209,6 +209,19 @@ def test_transformers_of_this_kit_are_built_and_rewritten_without_it(tmp_path, n
     check_equal(output, lower(converted, calibration[0])(*calibration[0]))
     count = len(quantizable_layers(converted))
     assert f"{count} of {count} convolutions and linear layers run in int8" in ended.stdout
+    assert "xpuqlib" not in script.with_name("rewritten_attention.py").read_text()
+
+
+def test_attention_that_is_kept_is_exported_without_the_fast_path(tmp_path):
+    model, calibration = load_model("text", "random"), ((reviews()[0][:4],),)
+    captured = capture(model, calibration[0])
+    script = write_script(make_recipe("text"), tmp_path, model, captured, calibration)
+    assert "set_fastpath_enabled(False)" in script.read_text()
+    assert not script.with_name("rewritten_attention.py").exists()
+    recipe = make_recipe("text", rewritten_attention=True)
+    script = write_script(recipe, tmp_path, model, captured, calibration)
+    assert "set_fastpath_enabled" not in script.read_text()
+    assert script.with_name("rewritten_attention.py").exists()
 
 
 class Odd(nn.Module):

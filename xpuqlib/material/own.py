@@ -11,7 +11,7 @@ from torch import fx, nn
 from torch.export.passes import move_to_device_pass
 from torch.utils._pytree import tree_leaves
 
-from xpuqlib.errors import ModelError
+from xpuqlib.errors import ModelError, XpuqError
 from xpuqlib.material.batches import Batches
 from xpuqlib.material.factory import call_factory, check_weights, find_own_model
 
@@ -36,7 +36,8 @@ def load_own_model(
         with ``strict=True`` and in eval mode, since the XPU quantizer finds no layer in other
         ones. Its ``train()`` and ``eval()`` raise, as for every exported module, and it takes only
         the shapes that it was exported for: batch_size and image_size must be those, unless its
-        batch dimension is dynamic.
+        batch dimension is dynamic. Its attention is a graph already, which nothing rewrites:
+        export ``rewrite_attention(model)``.
     weights : str
         ``auto``: as they come; or the path of a state dict.
     device : torch.device or str
@@ -164,7 +165,7 @@ def check_model(model: nn.Module, batches: Batches) -> None:
     ------
     ModelError
         If the model trains, does not take this data, or gives no tensors, NaN, infinity, or
-        tensors that do not begin with the batch.
+        tensors that do not begin with the batch; whatever error of this kit the model raises.
     """
     if any(module.training for module in model.modules()):
         raise ModelError("The model is in training mode.", "Call model.eval() first.")
@@ -173,6 +174,8 @@ def check_model(model: nn.Module, batches: Batches) -> None:
     try:
         with torch.no_grad():
             output = model(*inputs)
+    except XpuqError:  # a rewritten attention names its own fix
+        raise
     except Exception as error:  # whatever a model raises; it is named and kept as the cause
         said = (str(error).strip() or "no message").splitlines()[0]
         cause = f"The model does not take its data, {given}: {type(error).__name__}: {said}"

@@ -31,7 +31,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "parameter_path",
             "refuse_unknown",
         ],
-        "attention": ["QuantizableAttention", "rewrite_attention"],
+        "attention": ["QuantizableAttention", "attends", "rewrite_attention"],
         "switches": ["KINDS", "Switch", "Switchable"],
         "exceptions": ["SelectiveQuantizer", "activation_nodes", "keep_in_float"],
         "sensitivity": [

@@ -18,7 +18,9 @@ from torch import nn
 from xpuqlib.errors import ModelError
 from xpuqlib.recipe.layers import refuse_unknown
 
-__all__ = ["QuantizableAttention", "rewrite_attention"]
+__all__ = ["QuantizableAttention", "attends", "rewrite_attention"]
+
+KEEP = "Or keep it in floating point, not rewritten: in lesson 09 -p rewritten_attention=false."
 
 
 class QuantizableAttention(nn.Module):
@@ -99,7 +101,7 @@ class QuantizableAttention(nn.Module):
     def _check(self, query, key, value, attn_mask, is_causal) -> None:
         if self.packed and not (query is key and key is value):
             cause = f"{self.name or 'The attention'} gets a key or value other than its query."
-            fix = f"rewrite_attention(model, cross=[{self.name!r}]), for cross-attention."
+            fix = f"rewrite_attention(model, cross=[{self.name!r}]), for cross-attention. {KEEP}"
             raise ModelError(cause, fix)
         if is_causal and attn_mask is None:
             cause = "is_causal says that attn_mask is causal, and there is no attn_mask."
@@ -146,6 +148,12 @@ class QuantizableAttention(nn.Module):
         return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
 
+def attends(model: nn.Module) -> bool:
+    """Whether a model has what `rewrite_attention` rewrites."""
+    kinds = (nn.MultiheadAttention, *_OPENED)
+    return any(isinstance(module, kinds) for module in model.modules())
+
+
 def rewrite_attention(model: nn.Module, cross: Iterable[str] = ()) -> nn.Module:
     """Copy a model, and replace every ``nn.MultiheadAttention`` by linear modules, exactly.
 
@@ -164,7 +172,8 @@ def rewrite_attention(model: nn.Module, cross: Iterable[str] = ()) -> nn.Module:
     Returns
     -------
     torch.nn.Module
-        The copy, or a `QuantizableAttention` if the model itself is one.
+        The copy, or a `QuantizableAttention` if the model itself is one; the model where there is
+        nothing to rewrite.
 
     Raises
     ------
@@ -174,7 +183,10 @@ def rewrite_attention(model: nn.Module, cross: Iterable[str] = ()) -> nn.Module:
     RecipeError
         For a path that is not in the model.
     """
-    model, cross = copy.deepcopy(model), [cross] if isinstance(cross, str) else list(cross)
+    cross = [cross] if isinstance(cross, str) else list(cross)
+    if not cross and not attends(model):
+        return model
+    model = copy.deepcopy(model)
     places = dict(model.named_modules(remove_duplicate=False))
     found = {path: m for path, m in places.items() if isinstance(m, nn.MultiheadAttention)}
     refuse_unknown(cross, list(found), what="nn.MultiheadAttention of this model")
@@ -189,7 +201,8 @@ def rewrite_attention(model: nn.Module, cross: Iterable[str] = ()) -> nn.Module:
             return made[id(attention)]
         model.set_submodule(path, made[id(attention)])
     for module in places.values():
-        module.__class__ = _OPENED.get(type(module), type(module))
+        if type(module) in _OPENED:
+            module.__class__ = _OPENED[type(module)]
         if isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False
     return model
@@ -204,7 +217,7 @@ def _check_plain(path: str, attention: nn.MultiheadAttention) -> None:
     what = "has hooks" if hooks else "has another out_proj" if exchanged else f"is a {kind}"
     cause = f"{path or 'The model'} {what}: it is no plain nn.MultiheadAttention."
     fix = "Remove hooks and parametrizations first, or write this attention with nn.Linear."
-    raise ModelError(cause, fix)
+    raise ModelError(cause, f"{fix} {KEEP}")
 
 
 def _linear(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:

@@ -53,7 +53,7 @@ class Recipe(BaseModel):
     model: str
     weights: str
     data: str
-    rewritten_attention: bool = False
+    rewritten_attention: bool = False  # a file that does not say it is from before this field
     configuration: Literal["default", "symmetric"] = "default"
     observer: Literal["histogram", "minmax"] = "histogram"
     float_layers: list[str] = []

@@ -7,6 +7,7 @@ import inspect
 import io
 import json
 import re
+import textwrap
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from xpuqlib.material.factory import is_factory
 from xpuqlib.material.transformers import VIT
 from xpuqlib.names import RESCALED
 from xpuqlib.recipe import attention, passes
+from xpuqlib.recipe.attention import attends
 from xpuqlib.recipe.layers import layer_kind
 
 if TYPE_CHECKING:
@@ -42,10 +44,15 @@ class ModelError(ValueError):
         super().__init__(f"{cause}\\n  Fix: {fix}")
 
 
+class RecipeError(ModelError):
+    """A path that is not in the model."""
+
+
 def refuse_unknown(names, known, *, what):
     """Raise for a name that is not known."""
-    if unknown := set(names) - set(known):
-        raise ModelError(f"There is no {what} {unknown}.", f"Use {', '.join(known)}.")
+    for name in names:
+        if name not in known:
+            raise RecipeError(f"There is no {what} {name!r}.", f"Use {', '.join(known)}.")
 
 '''
 # Our own rewrites that a script takes along, by what its graph has.
@@ -82,7 +89,7 @@ def write_script(
     Parameters
     ----------
     recipe : Recipe
-        Its `model` is a name of torchvision, a factory or an exported program.
+        Its `model` is a name of torchvision, ``vit``, ``text``, a factory or an exported program.
     folder : path
         Is made if it is missing; files of these names are replaced.
     model : torch.nn.Module
@@ -111,7 +118,8 @@ def write_script(
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in ((WEIGHTS, _saved(state)), (BATCHES, _saved(batches))):
             _write_whole(folder / name, content)
-        if _attends(recipe, model):
+        (folder / ATTENTION).unlink(missing_ok=True)  # of another recipe
+        if recipe.rewritten_attention and attends(model):
             _write_whole(folder / ATTENTION, _without_this_kit(attention).encode())
         _write_whole(folder / NAME, script.encode())
     return folder / NAME
@@ -132,7 +140,7 @@ def _script(
             "model = move_to_device_pass(program, device).module()"
         )
     else:
-        build = _from_torchvision(recipe.model, model, calibration[0])
+        build = _by_name(recipe.model, model, calibration[0])
     operators = [getattr(node.target, "_opname", "") for node in converted.graph.nodes]
     has = {
         "norms": any("batch_norm" in name for name in operators),
@@ -163,7 +171,8 @@ def _script(
         exported=exported,
         torchvision=not (own_code or exported or recipe.model == "text"),
         text=recipe.model == "text",
-        attention=_attends(recipe, model),
+        rewritten=recipe.rewritten_attention and attends(model),
+        keeps_attention=not recipe.rewritten_attention and attends(model),
         minmax=recipe.observer == "minmax",
         changed=(recipe.configuration, recipe.observer) != ("default", "histogram"),
         float_layers=list(recipe.float_layers),
@@ -171,11 +180,6 @@ def _script(
         rewrites=_sources(needed),
         **dict.fromkeys(REWRITES, False) | dict.fromkeys(needed, True),
     )
-
-
-def _attends(recipe: Recipe, model: nn.Module) -> bool:
-    found = any(isinstance(module, nn.MultiheadAttention) for module in model.modules())
-    return found and recipe.rewritten_attention
 
 
 def _without_this_kit(module: ModuleType) -> str:
@@ -209,14 +213,14 @@ def _from_factory(named: str) -> str:
     )
 
 
-def _from_torchvision(name: str, model: nn.Module, example: Batch) -> str:
+def _by_name(name: str, model: nn.Module, example: Batch) -> str:
     classes = model(*example).shape[1]
     if name == "text":
         return _text_classifier(classes)
     settings = {"num_classes": classes}
     if name == "vit":
         return f"model = torchvision.models.VisionTransformer({_given(settings | VIT)})"
-    settings |= {name: getattr(model, name) for name in BUILT_WITH if hasattr(model, name)}
+    settings |= {key: getattr(model, key) for key in BUILT_WITH if hasattr(model, key)}
     name = RESCALED.get(name, name)  # the weights are in the file
     return (
         f"model = torchvision.models.get_model({_quoted(name)}, weights=None, {_given(settings)})"
@@ -229,10 +233,10 @@ def _given(settings: dict[str, Any]) -> str:
 
 def _text_classifier(classes: int) -> str:
     """Take the class of ``text`` along, as it is, with the words that it knows."""
-    names = ("PADDING", "WORDS", "LENGTH")
-    constants = "\n".join(f"{name} = {_quoted(getattr(text, name))}" for name in names)
+    words = textwrap.fill(" ".join(text.WORDS), 90)
+    constants = f'LENGTH, PADDING = {text.LENGTH}, "{text.PADDING}"\nWORDS = """\n{words}\n"""'
     source = inspect.getsource(text.TextClassifier)
-    return f"{constants}\n\n\n{source}\n\nmodel = TextClassifier({classes})"
+    return f"{constants}.split()\n\n\n{source}\n\nmodel = TextClassifier({classes})"
 
 
 def _sources(needed: list[str]) -> list[str]:

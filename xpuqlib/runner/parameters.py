@@ -112,7 +112,7 @@ executed)"""
     seed: int = Field(0, ge=0, le=2**32 - 1)
     """seed of the choice of images and of random weights"""
     recipe: _Recipe = Field("", examples=["the file of a recipe"])
-    """lesson 09's recipe.yml: configuration and what stays in floating point; empty for none"""
+    """lesson 09's recipe.yml: configuration, exceptions, rewritten attention; empty for none"""
     rewritten_attention: bool = True
     """whether lesson 09 writes attention as linear layers first, which the quantizer finds"""
     max_drop: float = Field(0.01, ge=0.0001, le=0.5)

@@ -69,6 +69,8 @@ def ship_run(run: Path | str, out: Path | str, device: str = "cpu") -> Shipment:
     ------
     RunError
         If `run` is no such folder.
+    EvidenceError
+        Also if attention was not rewritten, and the quantizer did not find it.
     PackageError, LoweringError, EvidenceError
         As for `ship_model`.
     """
