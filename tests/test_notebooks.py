@@ -58,7 +58,7 @@ def test_parameters_agree_with_the_schema(lesson):
         field = LessonParameters.model_fields[name]  # a parameter that is not there is a KeyError
         default = parameter["default"].strip("\"'")
         assert default == OWN_DEFAULTS.get((lesson.stem[:2], name), str(field.default))
-        assert parameter["inferred_type_name"] in ("str", "int", "float")
+        assert parameter["inferred_type_name"] in ("str", "int", "float", "bool")
         assert parameter["help"]
         check_parameters(lesson, {name: default})
 
