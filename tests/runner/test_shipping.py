@@ -2,6 +2,7 @@ import json
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -214,6 +215,24 @@ def test_mixed_with_bf16_it_is_the_lowered_model_bit_for_bit(run, tmp_path):
     lowered = lower(converted, (x,), bf16_autocast=True)
     example = torch.load(shipped.folder / "example.pt")
     assert torch.equal(example["scores"], lowered(x).float())
+
+
+QEMU = shutil.which("qemu-x86_64")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not QEMU, reason="no qemu-x86_64 here (Debian: apt install qemu-user)")
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="no AVX-512 here")
+def test_a_processor_without_avx512_is_refused_and_would_end_the_process(shipped):
+    def on_haswell(*arguments):
+        command = [QEMU, "-cpu", "Haswell", sys.executable, *map(str, arguments)]
+        return subprocess.run(command, cwd="/", capture_output=True, text=True)
+
+    ended = on_haswell(shipped.folder / "run.py")
+    assert ended.returncode == 1
+    assert "made for a CPU with AVX512; here is AVX2" in ended.stderr
+    load = "import sys, torch; torch._inductor.aoti_load_package(sys.argv[1])"
+    assert on_haswell("-c", load, shipped.folder / "model.pt2").returncode == -signal.SIGILL
 
 
 @pytest.mark.xpu
