@@ -203,3 +203,30 @@ def test_concatenations_of_int8_do_not_stop_a_draft():
         assert sqnr(reference, simulate(draft, (x,)).output) > 25
         keep_cats_floating(converted)
         assert torch.equal(reference, converted(x))
+
+
+class Pyramid(nn.Module):
+    """A small feature map, scaled up by nearest neighbours and added to a larger one."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, stride=2, padding=1)
+        self.large, self.small = nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 1)
+        self.last = nn.Conv2d(16, 8, 3, padding=1)
+
+    def forward(self, x):
+        large = torch.relu(self.first(x))
+        small = self.small(torch.max_pool2d(large, 2))
+        scaled = nn.functional.interpolate(small, size=large.shape[-2:], mode="nearest")
+        return self.last(self.large(large) + scaled)
+
+
+def test_a_feature_pyramid_is_drafted_and_simulated():
+    model, x = Pyramid().eval(), torch.randn(2, 3, 32, 32)
+    converted = quantize(capture(model, (x,)), x)
+    draft = draft_for_xpu(converted, (x,))
+    names = [layer.name for layer in quantizable_layers(converted)]
+    assert sorted(call.layer for call in draft.calls) == sorted(names)
+    with torch.no_grad():
+        reference = flat_output(converted(x))
+    assert sqnr(reference, simulate(draft, (x,)).output) > 30

@@ -96,8 +96,9 @@ def replacements(gpu: AssumedGPU) -> Iterator[Replacement]:
     # The patterns do not depend on the device, but are traced on it, with operators it lacks.
     for passes in (joint_graph, post_grad):
         yield passes, "lazy_init", functools.partial(_traced_on_cpu, passes.lazy_init)
-    # Python's method asks for a guard of the device, which the operator does not.
+    # Python's methods ask for a guard of the device, which the operators do not.
     yield torch.Tensor, "copy_", lambda *args, **kwargs: torch.ops.aten.copy_(*args, **kwargs)
+    yield torch.Tensor, "contiguous", _contiguous
     # torch 2.8 starts a GPU's context before the first fake tensor of its kind.
     yield torch._subclasses.fake_tensor, "init_gpu_context", _always(None)
 
@@ -183,6 +184,12 @@ def _replaced(stand_ins: Iterable[Replacement]) -> Iterator[None]:
             if hasattr(place, name):  # torch 2.8 and 2.15 do not have all of them
                 stack.enter_context(mock.patch.object(place, name, stand_in))
         yield
+
+
+def _contiguous(
+    x: torch.Tensor, *, memory_format: torch.memory_format = torch.contiguous_format
+) -> torch.Tensor:
+    return torch.ops.aten.contiguous(x, memory_format=memory_format)
 
 
 def _always(answer: Any) -> Callable[..., Any]:
