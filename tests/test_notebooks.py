@@ -214,17 +214,19 @@ def test_the_results_of_all_lessons_are_one_table(trials):
 @pytest.mark.parametrize(
     ("number", "parameters"),
     [
-        pytest.param("02", SMALL, marks=large_on("current")),
-        pytest.param("03", SMALL | {"model": "mobilenet_v2"}, marks=large_on("current")),
+        pytest.param("02", SMALL, marks=large_on("ipex")),
+        pytest.param("03", SMALL | {"model": "squeezenet1_1"}, marks=large_on("current")),
         pytest.param("04", SMALL, marks=large_on("ipex")),
         pytest.param("05", SMALL, marks=large_on("ipex")),
         pytest.param(
             "06",
             SMALL | {"model": "mobilenet_v2", "calibration_batches": 4},
-            marks=large_on("current"),
+            marks=large_on("ipex"),
         ),
         pytest.param("07", SMALL, marks=large_on("ipex")),
-        ("08", SMALL | {"configuration": "symmetric", "seed": 1}),
+        pytest.param(
+            "08", SMALL | {"configuration": "symmetric", "seed": 1}, marks=large_on("ipex")
+        ),
     ],
 )
 def test_a_lesson_with_other_parameters(tmp_path, number, parameters):
