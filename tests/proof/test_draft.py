@@ -170,6 +170,18 @@ def test_the_symmetric_configuration_has_no_zero_points(tiny):
     assert {call.input_zero_point for call in default.calls} != {0}
 
 
+def check_drafted_whole(model, x, decibels):
+    """Each layer has its int8 call, and the simulated program is as close to the Q/DQ graph."""
+    converted = quantize(capture(model, (x,)), x)
+    draft = draft_for_xpu(converted, (x,))
+    names = [layer.name for layer in quantizable_layers(converted)]
+    assert sorted(call.layer for call in draft.calls) == sorted(names)
+    with torch.no_grad():
+        reference = flat_output(converted(x))
+    assert sqnr(reference, simulate(draft, (x,)).output) > decibels
+    return converted
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
@@ -179,14 +191,8 @@ def test_the_symmetric_configuration_has_no_zero_points(tiny):
     ],
 )
 def test_other_models_are_drafted_whole(name):
-    model, x = load_model(name, "random"), torch.randn(1, 3, 64, 64)
-    converted = quantize(capture(model, (x,)), x)
-    draft = draft_for_xpu(converted, (x,))
-    names = [layer.name for layer in quantizable_layers(converted)]
-    assert sorted(call.layer for call in draft.calls) == sorted(names)
-    with torch.no_grad():
-        reference = flat_output(converted(x))
-    assert sqnr(reference, simulate(draft, (x,)).output) > 15  # untrained nets make noise stronger
+    # An untrained net makes noise stronger.
+    check_drafted_whole(load_model(name, "random"), torch.randn(1, 3, 64, 64), decibels=15)
 
 
 def test_concatenations_of_int8_do_not_stop_a_draft():
@@ -194,13 +200,9 @@ def test_concatenations_of_int8_do_not_stop_a_draft():
     torch.manual_seed(0)
     sizes = {"growth_rate": 16, "block_config": (2, 2), "num_init_features": 16}
     model, x = DenseNet(**sizes, num_classes=10).eval(), torch.randn(2, 3, 64, 64)
-    converted = quantize(capture(model, (x,)), x)
-    draft = draft_for_xpu(converted, (x,))
-    names = [layer.name for layer in quantizable_layers(converted)]
-    assert sorted(call.layer for call in draft.calls) == sorted(names)
+    converted = check_drafted_whole(model, x, decibels=25)
     with torch.no_grad():
         reference = converted(x)
-        assert sqnr(reference, simulate(draft, (x,)).output) > 25
         keep_cats_floating(converted)
         assert torch.equal(reference, converted(x))
 
@@ -222,11 +224,4 @@ class Pyramid(nn.Module):
 
 
 def test_a_feature_pyramid_is_drafted_and_simulated():
-    model, x = Pyramid().eval(), torch.randn(2, 3, 32, 32)
-    converted = quantize(capture(model, (x,)), x)
-    draft = draft_for_xpu(converted, (x,))
-    names = [layer.name for layer in quantizable_layers(converted)]
-    assert sorted(call.layer for call in draft.calls) == sorted(names)
-    with torch.no_grad():
-        reference = flat_output(converted(x))
-    assert sqnr(reference, simulate(draft, (x,)).output) > 30
+    check_drafted_whole(Pyramid().eval(), torch.randn(2, 3, 32, 32), decibels=30)
