@@ -78,6 +78,12 @@ def test_the_command_maps_a_model_and_goes_on_where_it_was(tmp_path):
     assert executed.stat().st_mtime_ns == before
 
 
+def is_named_as_slower(run):
+    """Whether docs/map.md gives a cause for what is slower in int8."""
+    section = PAGE.partition("## Slower in int8 than in fp32")[2].partition("\n## ")[0]
+    return f"`{run.parameters['model']}`" in section
+
+
 def test_every_map_has_every_classifier_and_no_gap_without_a_reason():
     assert MAPS
     for path in MAPS:
@@ -88,7 +94,8 @@ def test_every_map_has_every_classifier_and_no_gap_without_a_reason():
             (run.parameters["model"], claim.text)
             for run in runs
             for claim in run.record.claims
-            if not claim.holds and "slower" not in claim.text
+            if not claim.holds
+            and not (claim.text.startswith("int8 is not slower") and is_named_as_slower(run))
         ]
         assert lost == [], path.name
 
@@ -100,13 +107,9 @@ def test_every_model_is_lowered_on_torch_2_15_and_what_is_slower_in_int8_is_name
     for record in lowered:
         for kind in record.evidence["counts"].values():
             assert kind["generated"] == kind["matched"] == kind["drafted"], record.parameters
-    slower = {
-        record.parameters["model"]
-        for record in lowered
-        if record.metrics["speed_against_fp32_compiled"] < 1
-    }
-    section = PAGE.partition("## Slower in int8 than in fp32")[2].partition("\n## ")[0]
-    assert slower == {model for model in slower if f"`{model}`" in section}
+    slower = [r for r in lowered if r.metrics["speed_against_fp32_compiled"] < 1]
+    assert slower
+    assert [r.parameters for r in slower if not is_named_as_slower(r)] == []
 
 
 @pytest.mark.slow

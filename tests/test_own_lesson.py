@@ -55,10 +55,8 @@ def test_a_model_of_ones_own_with_two_inputs(tmp_path):
     own = tmp_path / "my_models.py"
     own.write_text(OWN_MODEL, encoding="utf-8")
     chosen = {"model": f"{own}:classifier", "data": f"{own}:batches", "calibration_batches": 2}
-    chosen |= {
-        "timed_points": 2,
-        "max_drop": 0.5,
-    }  # with so few rows the search would keep layers by chance
+    # With so few rows the search would keep layers by chance.
+    chosen |= {"timed_points": 2, "max_drop": 0.5}
     xpuq_run(tmp_path, lesson, *(f"-p{name}={value}" for name, value in chosen.items()))
     check_noise(tmp_path / lesson.name)
     counts = record_of(tmp_path / lesson.name).evidence["counts"]
