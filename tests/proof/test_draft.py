@@ -223,5 +223,7 @@ class Pyramid(nn.Module):
         return self.last(self.large(large) + scaled)
 
 
-def test_a_feature_pyramid_is_drafted_and_simulated():
+def test_a_feature_pyramid_is_drafted_and_simulated(monkeypatch):
+    # Where it is set, Inductor refuses to call a function that it could decompose.
+    monkeypatch.setenv("CI", "true")
     check_drafted_whole(Pyramid().eval(), torch.randn(2, 3, 32, 32), decibels=30)

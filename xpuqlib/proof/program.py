@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch._inductor.config
 from torch import fx
+from torch._decomp import get_decompositions
 from torch._dynamo.utils import counters
 from torch._inductor import compile_fx
 from torch._inductor.debug import DebugContext
@@ -177,13 +178,19 @@ def _run_impl(program: str) -> str:
 
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:
-    """Inductor's own, but one: it indexes in Python, which asks for a guard of the device."""
+    """Inductor's own, but one, which indexes in Python: that asks for a guard of the device.
+
+    ``torch.compile`` also decomposes ``upsample_nearest2d``, by a dispatch that an export leaves
+    out. Inductor would call it as a fallback, and raises there where the variable ``CI`` is set.
+    """
 
     def index_select(x: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
         indexed = torch.ops.aten.index(x, [None] * (dim % x.dim()) + [index])
         return indexed.contiguous(memory_format=suggest_memory_format(x))
 
-    return select_decomp_table() | {torch.ops.aten.index_select.default: index_select}
+    upsample = get_decompositions([torch.ops.aten.upsample_nearest2d.vec])
+    indexing = {torch.ops.aten.index_select.default: index_select}
+    return select_decomp_table() | upsample | indexing
 
 
 def _compiler(freezing: bool, inner_compile: Callable[..., Any]) -> Callable[..., Any]:
