@@ -8,33 +8,34 @@ mixed preset, uint8 for ONNX Runtime) and weights per channel, as this kit's def
 has. With AMX, OpenVINO computes in bfloat16 what is not int8; the table says so.
 
 Then our package and OpenVINO's model are timed again, each alone in a process, which keeps a CPU's
-caches warm; and the package once more where tcmalloc or jemalloc is installed, with that in the
-place of glibc's malloc, and huge pages for large tensors. OpenVINO's process crashes with either.
-`pip install -e ".[peers]"` brings them; without it the table holds only this kit.
+caches warm. The package is loaded as the `run.py` of a shipped folder does it; then as AOTInductor
+alone makes and loads it, with weights that are not aligned to cache lines; and where tcmalloc or
+jemalloc is installed, with that in the place of glibc's malloc, and huge pages for large tensors
+(OpenVINO's process crashes with either). `pip install -e ".[peers]"` brings the peers.
 """
 
 import contextlib
-import ctypes.util
 import importlib.util
 import itertools
-import json
 import logging
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pandas
 import torch
 import torch._inductor
+from alone import alone, other_allocator
 from smoke import stand_in, wants_smoke
 from torch import nn
 
+import xpuqlib.recipe.package
 from xpuqlib.machine.device import describe_device
 from xpuqlib.material.data import ImageData, load_data
 from xpuqlib.material.models import load_model
@@ -55,7 +56,6 @@ from xpuqlib.runner.execution import execute, find_notebooks, plan
 
 PARAMETERS = {"model": "resnet18", "weights": "random", "batch_size": 32, "image_size": 224}
 PEERS = {"OpenVINO": ("openvino", "nncf"), "ONNX Runtime": ("onnxruntime", "onnx")}
-ALLOCATORS = ("tcmalloc_minimal", "jemalloc")  # Debian: libtcmalloc-minimal4, libjemalloc2
 OURS, PACKAGED = "xpuqlib, compiled", "xpuqlib, package"
 MODELS = ("resnet18", "resnet50", "mobilenet_v2")
 CPU = torch.device("cpu")
@@ -88,6 +88,8 @@ def with_xpuqlib(model: nn.Module, data: ImageData, path: Path) -> dict[str, Mad
     lowered = lower(converted, (data.example,))
     convolutions = sum("conv" in call.operator for call in lowered.compilation.generated)
     write_package(converted, (data.example,), path)
+    with patch.object(xpuqlib.recipe.package, "ALIGNED_WEIGHTS", ""):
+        write_package(converted, (data.example,), path.with_name("plain.pt2"))
     in_package = read_package(path).int8_calls
     package = torch._inductor.aoti_load_package(str(path))
     packaged = sum(n for operator, n in in_package.items() if "conv" in operator)
@@ -181,33 +183,16 @@ def native_stdout(path: Path) -> Iterator[None]:
             os.close(kept)
 
 
-def other_allocator() -> str | None:
-    """Find a library that can take the place of glibc's malloc."""
-    return next(filter(None, map(ctypes.util.find_library, ALLOCATORS)), None)
-
-
-def alone(model: Path, x: torch.Tensor, seconds: float, allocator: str | None) -> list[float]:
-    """Time calls of a model in a process of its own, in seconds."""
-    kept = model.with_name("x.pt")
-    torch.save(x.clone(), kept)  # without the other images of its storage
-    settings = {"LD_PRELOAD": allocator, "THP_MEM_ALLOC_ENABLE": "1"} if allocator else {}
-    command = [sys.executable, Path(__file__).with_name("alone.py"), model, kept, str(seconds)]
-    child = subprocess.run(
-        command, env=os.environ | settings, capture_output=True, text=True, check=True
-    )
-    return json.loads(child.stdout)
-
-
 def each_alone(folder: Path, x: torch.Tensor, seconds: float) -> None:
     """Print the median of each model alone in a process; they take turns, twice."""
-    ways = {PACKAGED: ("model.pt2", None)}
+    ways = {PACKAGED: ("model.pt2", "--keep"), "AOTInductor alone": ("plain.pt2", "")}
     if library := other_allocator():
         ways[f"{PACKAGED}, {library}"] = ("model.pt2", library)
     if (folder / "model.xml").exists():
-        ways["OpenVINO"] = ("model.xml", None)
+        ways["OpenVINO"] = ("model.xml", "")
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for name, (model, allocator) in [*ways.items()] * 2:
-        times[name] += alone(folder / model, x, seconds / 2, allocator)
+    for name, (model, memory) in [*ways.items()] * 2:
+        times[name] += alone(folder / model, x, seconds / 2, memory)
     medians = {name: statistics.median(found) for name, found in times.items()}
     fastest = min(medians.values())
     said = (f"{name} {1000 * t:.2f} ms ({t / fastest:.2f})" for name, t in medians.items())

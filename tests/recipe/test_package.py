@@ -1,3 +1,4 @@
+import zipfile
 from types import SimpleNamespace
 
 import pytest
@@ -35,6 +36,13 @@ def test_a_failure_leaves_no_file(tiny_flow, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def aligned(path):
+    """Whether its library asks glibc for the memory of its weights by their alignment."""
+    with zipfile.ZipFile(path) as package:
+        [library] = [name for name in package.namelist() if name.endswith(".wrapper.so")]
+        return b"aligned_alloc" in package.read(library)
+
+
 @pytest.mark.slow
 def test_a_package_takes_batches_of_any_size_that_was_declared(tmp_path):
     torch.manual_seed(0)
@@ -48,6 +56,7 @@ def test_a_package_takes_batches_of_any_size_that_was_declared(tmp_path):
         converted = convert_pt2e(prepared)
         path = write_package(converted, (x,), tmp_path / "model.pt2", dynamic_shapes=shapes)
         read_package(path).require_int8(2)
+        assert aligned(path)
         package = torch._inductor.aoti_load_package(str(path))
         for rows in (1, 2, 7, 64):
             other = torch.randn(rows, 3, 16, 16).to(memory_format=torch.channels_last)

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch._inductor
 from torch import fx
+from torch._inductor.codecache import AotCodeCompiler
 
 from xpuqlib.errors import LoweringError, PackageError, explained
 from xpuqlib.machine.environment import pt2e_home
 from xpuqlib.recipe.lowering import rewrite_for
 
 __all__ = ["write_package"]
+
+# AOTInductor copies weights to where malloc puts them: with glibc 16 bytes past a page, so that
+# oneDNN reads each row of a packed weight from two cache lines. Its own alignment is 64 bytes.
+ALIGNED_WEIGHTS = """
+#ifdef __linux__
+#include <malloc.h>
+#include <cstdlib>
+#define malloc(size) aligned_alloc(64, ((size) + 63) / 64 * 64)
+#include <torch/csrc/inductor/aoti_runtime/model.h>
+#undef malloc
+#endif
+"""
 
 
 def write_package(
@@ -79,13 +95,20 @@ def _compile(
     dynamic_shapes: Any,
 ) -> None:
     device = example_inputs[0].device
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16_autocast):
+    configs = {"freezing": True}
+    if device.type == "cpu":  # a precompiled header would come before the line that aligns
+        configs["aot_inductor.precompile_headers"] = False
+    with (
+        torch.no_grad(),
+        torch.autocast(device.type, torch.bfloat16, enabled=bf16_autocast),
+        _aligned_weights(device),
+    ):
         try:
             program = torch.export.export(
                 rewritten, example_inputs, strict=False, dynamic_shapes=dynamic_shapes
             )
             torch._inductor.aoti_compile_and_package(
-                program, package_path=str(path), inductor_configs={"freezing": True}
+                program, package_path=str(path), inductor_configs=configs
             )
         except OSError:
             raise
@@ -94,3 +117,18 @@ def _compile(
             cause = f"AOTInductor cannot package this model for {device}: "
             fix = "Run `xpuq doctor` (C++ compiler, Triton), then look at the cause above."
             raise LoweringError(f"{cause}{type(error).__name__}: {first_line}", fix) from error
+
+
+@contextmanager
+def _aligned_weights(device: torch.device) -> Iterator[None]:
+    """Have the C++ of a package for a CPU begin with lines that align its weights."""
+    compile_code = AotCodeCompiler.compile
+
+    def compile_aligned(graph: Any, wrapper_code: str, *args: Any, **kwargs: Any) -> Any:
+        return compile_code(graph, ALIGNED_WEIGHTS + wrapper_code, *args, **kwargs)
+
+    if device.type == "cpu":
+        with patch.object(AotCodeCompiler, "compile", compile_aligned):
+            yield
+    else:
+        yield

@@ -7,6 +7,7 @@ Loading model.pt2 executes the machine code in it. SHA256SUMS shows damage; who 
 that nobody changed the folder compares SHA256SUMS itself with the one of its maker.
 """
 
+import ctypes
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 HERE = Path(__file__).parent
 ABOUT = json.loads((HERE / "package.json").read_text())
 CAPABILITIES = ["DEFAULT", "AVX2", "AVX512"]
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # names and numbers of glibc's malloc.h
 
 
 def check_files():
@@ -61,6 +63,14 @@ def check_int8():
         cause = f"The package has {calls} int8 calls, not {ABOUT['int8_layers']}."
         raise SystemExit(f"{cause}\n  Fix: ship the model again.")
     return calls
+
+
+def keep_memory():
+    """Have glibc keep what a call gives back: to map large tensors anew each time takes time."""
+    c_library = ctypes.CDLL(None)
+    if hasattr(c_library, "mallopt"):  # another C library has other ways
+        c_library.mallopt(M_MMAP_MAX, 0)
+        c_library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def read_rows(path):
@@ -117,6 +127,7 @@ if __name__ == "__main__":
     check_files()
     check_machine()
     calls = check_int8()
+    keep_memory()
     with torch.no_grad():
         model = torch._inductor.aoti_load_package(str(HERE / "model.pt2"))
         if len(sys.argv) > 1:

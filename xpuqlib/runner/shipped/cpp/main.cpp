@@ -9,6 +9,9 @@
 #include <c10/util/Exception.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
@@ -47,6 +50,11 @@ int main(int argc, char** argv) {
   }
   // Without it another shape than the packaged one is computed in silence.
   setenv("AOTI_RUNTIME_CHECK_INPUTS", "1", 1);
+#ifdef __GLIBC__
+  // What a call gives back is kept: to map large tensors anew takes time.
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, 2147483647);
+#endif
   try {
     std::vector<int64_t> shape;
     for (int i = 4; i < argc; ++i) {
