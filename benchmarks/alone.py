@@ -53,16 +53,17 @@ def load(path: str, x: torch.Tensor) -> Callable[[], object]:
 
 
 def keep_memory() -> None:
-    """Have glibc keep what a call gives back."""
-    c_library = ctypes.CDLL(None)
-    c_library.mallopt(-4, 0)  # M_MMAP_MAX
-    c_library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+    """Have glibc keep what operators give back."""
+    if sys.platform == "linux":
+        c_library = ctypes.CDLL(None)
+        c_library.mallopt(-4, 0)  # M_MMAP_MAX
+        c_library.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
 
 
 def main() -> None:
     """Call it for a quarter more than the seconds that are asked for."""
     path, kept, seconds, *keep = sys.argv[1:]
-    if keep:
+    if keep == ["--keep"]:
         keep_memory()
     call, times = load(path, torch.load(kept)), []
     with torch.no_grad():

@@ -8,10 +8,11 @@ mixed preset, uint8 for ONNX Runtime) and weights per channel, as this kit's def
 has. With AMX, OpenVINO computes in bfloat16 what is not int8; the table says so.
 
 Then our package and OpenVINO's model are timed again, each alone in a process, which keeps a CPU's
-caches warm. The package is loaded as the `run.py` of a shipped folder does it; then as AOTInductor
-alone makes and loads it, with weights that are not aligned to cache lines; and where tcmalloc or
-jemalloc is installed, with that in the place of glibc's malloc, and huge pages for large tensors
-(OpenVINO's process crashes with either). `pip install -e ".[peers]"` brings the peers.
+caches warm. The package is loaded as the `run.py` of a shipped folder does it; then without weights
+aligned to cache lines; then also without keeping memory, as AOTInductor alone makes and loads it;
+and where tcmalloc or jemalloc is installed, with that in the place of glibc's malloc, and huge
+pages for large tensors (OpenVINO's process crashes with either). The peers come with
+`pip install -e ".[peers]"`.
 """
 
 import contextlib
@@ -185,7 +186,11 @@ def native_stdout(path: Path) -> Iterator[None]:
 
 def each_alone(folder: Path, x: torch.Tensor, seconds: float) -> None:
     """Print the median of each model alone in a process; they take turns, twice."""
-    ways = {PACKAGED: ("model.pt2", "--keep"), "AOTInductor alone": ("plain.pt2", "")}
+    ways = {
+        PACKAGED: ("model.pt2", "--keep"),
+        "weights not aligned": ("plain.pt2", "--keep"),
+        "nor memory kept": ("plain.pt2", ""),
+    }
     if library := other_allocator():
         ways[f"{PACKAGED}, {library}"] = ("model.pt2", library)
     if (folder / "model.xml").exists():

@@ -27,7 +27,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="two small models, one batch size")
     parser.add_argument("--models", help="names, with commas between them; all by default")
-    parser.add_argument("--batch-sizes", default="8,1", help="8,1 by default")
+    parser.add_argument("--batch-sizes", default="8", help="8 by default; 8,1 also times one image")
     parser.add_argument("--weights", default="random", help="random, or imagenet (downloads)")
     parser.add_argument("--data", default="synthetic", help="synthetic, or a folder of images")
     parser.add_argument("--drafted-only", action="store_true", help="lower and time nothing here")

@@ -37,7 +37,7 @@ def test_a_failure_leaves_no_file(tiny_flow, tmp_path):
 
 
 def aligned(path):
-    """Whether its library asks glibc for the memory of its weights by their alignment."""
+    """Whether its library calls aligned_alloc, which nothing but its weights needs."""
     with zipfile.ZipFile(path) as package:
         [library] = [name for name in package.namelist() if name.endswith(".wrapper.so")]
         return b"aligned_alloc" in package.read(library)

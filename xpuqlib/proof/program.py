@@ -178,10 +178,11 @@ def _run_impl(program: str) -> str:
 
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:
-    """Inductor's own, but one, which indexes in Python: that asks for a guard of the device.
+    """Inductor's own, and two more.
 
-    ``torch.compile`` also decomposes ``upsample_nearest2d``, by a dispatch that an export leaves
-    out. Inductor would call it as a fallback, and raises there where the variable ``CI`` is set.
+    Its ``index_select`` indexes in Python, which asks for a guard of the device. And
+    ``torch.compile`` decomposes ``upsample_nearest2d`` by a dispatch that an export leaves out:
+    Inductor would call it as a fallback, and raises where the variable ``CI`` is set.
     """
 
     def index_select(x: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:

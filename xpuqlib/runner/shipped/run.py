@@ -66,11 +66,14 @@ def check_int8():
 
 
 def keep_memory():
-    """Have glibc keep what a call gives back: to map large tensors anew each time takes time."""
-    c_library = ctypes.CDLL(None)
-    if hasattr(c_library, "mallopt"):  # another C library has other ways
+    """Have glibc keep what operators give back, in the main thread, before the model is loaded.
+
+    It would return large tensors to the system, and mapping them again takes time.
+    """
+    if sys.platform == "linux":
+        c_library = ctypes.CDLL(None)
         c_library.mallopt(M_MMAP_MAX, 0)
-        c_library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        c_library.mallopt(M_TRIM_THRESHOLD, -1)  # never
 
 
 def read_rows(path):

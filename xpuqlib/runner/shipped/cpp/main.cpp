@@ -51,9 +51,9 @@ int main(int argc, char** argv) {
   // Without it another shape than the packaged one is computed in silence.
   setenv("AOTI_RUNTIME_CHECK_INPUTS", "1", 1);
 #ifdef __GLIBC__
-  // What a call gives back is kept: to map large tensors anew takes time.
+  // What one operator gives back is kept for the next: mapping takes time.
   mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, 2147483647);
+  mallopt(M_TRIM_THRESHOLD, -1);
 #endif
   try {
     std::vector<int64_t> shape;
